@@ -1,0 +1,91 @@
+"""Batch normalisation whose statistics may belong to tasks.
+
+A batch of one task sees only that task's channels, so its activations have other means and variances than
+another task's. Statistics averaged over tasks fit none of them; one row of statistics per task does, and
+costs nothing to serve because it folds into the task's subnet.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class BatchNorm(nn.Module):
+    """Batch norm over [N, C, H, W] with one row of running statistics, or one row per task.
+
+    The affine weight and bias are shared. ``momentum`` None gives a cumulative average, for recalibration.
+    """
+
+    running_mean: Tensor  # [rows, C]
+    running_var: Tensor  # [rows, C]
+    batches_seen: Tensor  # int64 [rows]
+
+    def __init__(self, channels: int, rows: int = 1) -> None:
+        super().__init__()
+        self.eps = 1e-5
+        self.momentum: float | None = 0.1
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(rows, channels))
+        self.register_buffer("running_var", torch.ones(rows, channels))
+        self.register_buffer("batches_seen", torch.zeros(rows, dtype=torch.int64))
+
+    @property
+    def per_task(self) -> bool:
+        return self.running_mean.shape[0] > 1
+
+    def row(self, task: int) -> int:
+        """Which row of statistics ``task`` uses."""
+        return task if self.per_task else 0
+
+    def forward(self, x: Tensor, task: int | Tensor) -> Tensor:
+        """``x``: [N, C, H, W]; ``task``: one index, or int64 [N], one per row."""
+        if isinstance(task, int) or not self.per_task:
+            return self.forward_units(x, self.row(task) if isinstance(task, int) else 0, None)
+        if self.training:
+            out = torch.empty_like(x)
+            for row in task.unique().tolist():
+                chosen = (task == row).nonzero().flatten()
+                out = out.index_copy(0, chosen, self.forward_units(x[chosen], row, None))
+            return out
+        scale = self.weight * (self.running_var[task] + self.eps).rsqrt()  # [N, C]
+        shift = self.bias - self.running_mean[task] * scale
+        return torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None])
+
+    def forward_units(self, x: Tensor, row: int, units: Tensor | None) -> Tensor:
+        """Normalise the channels ``units`` (int64 [n], None for all): ``x`` is [N, n, H, W].
+
+        In training mode, updates the running statistics of those channels in ``row`` and no others.
+        """
+        weight, bias = self.weight, self.bias
+        columns = slice(None) if units is None else units
+        if units is not None:
+            weight, bias = weight[units], bias[units]
+        mean, var = self.running_mean[row, columns], self.running_var[row, columns]
+        if not self.training:
+            return F.batch_norm(x, mean, var, weight, bias, training=False, eps=self.eps)
+        # Copies, written back below: autograd keeps what it was given, and several forward passes may
+        # come before one backward pass.
+        mean, var = mean.clone(), var.clone()
+        self.batches_seen[row] += 1
+        momentum = 1.0 / int(self.batches_seen[row]) if self.momentum is None else self.momentum
+        out = F.batch_norm(x, mean, var, weight, bias, training=True, momentum=momentum, eps=self.eps)
+        self.running_mean[row, columns] = mean
+        self.running_var[row, columns] = var
+        return out
+
+    def scale_shift(self, row: int) -> tuple[Tensor, Tensor]:
+        """Evaluation mode as ``scale * x + shift``, each [C]: what folds into a convolution."""
+        scale = self.weight * (self.running_var[row] + self.eps).rsqrt()
+        return scale, self.bias - self.running_mean[row] * scale
+
+    def reset_statistics(self) -> None:
+        self.running_mean.zero_()
+        self.running_var.fill_(1.0)
+        self.batches_seen.zero_()
+
+    def extra_repr(self) -> str:
+        rows, channels = self.running_mean.shape
+        return f"{channels}, rows={rows}, eps={self.eps}"

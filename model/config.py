@@ -1,0 +1,171 @@
+"""What a model is: backbone, routing, heads, preprocessing and tasks. Stored as ``config.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from model.errors import ConfigError
+from model.tasks import Task, TaskSet
+
+# Bumped whenever the same bytes would give other pixels; part of every bundle.
+PIXEL_FUNCTION_VERSION = 1
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BackboneConfig(_Frozen):
+    """The convolutional trunk."""
+
+    arch: str = Field(default="vgg11_bn", description="vgg11, vgg13, vgg16 or vgg19, with or without _bn")
+    width: float = Field(
+        default=1.0, gt=0.0, le=8.0, description="multiplies every layer's units (rounded to 8)"
+    )
+    norm: Literal["batch", "batch_per_task"] = Field(
+        default="batch",
+        description="batch-norm statistics shared by all tasks, or one set per task behind the "
+        "first routed layer, where tasks' activations differ",
+    )
+
+
+class RoutingConfig(_Frozen):
+    """How each task's share of every layer's units is drawn (paper, section 3)."""
+
+    scheme: Literal["independent", "partition", "tree"] = Field(
+        default="independent",
+        description="independent: every task draws its own units; partition: a common share, the "
+        "rest divided among the tasks; tree: tasks of one group share their units in the first "
+        "group_layers routed layers",
+    )
+    keep: Fraction | tuple[Fraction, ...] = Field(
+        default=0.5, description="share of a layer's units that one task uses; a list gives one per routed layer"
+    )
+    routed_layers: str | tuple[int, ...] = Field(
+        default="all", description='"all", "none", "last:N", or a list of convolution indices from 0'
+    )
+    group_layers: int = Field(
+        default=0, ge=0, description="scheme tree: routed layers, counted from the first, routed by task group"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    unit_multiple: int = Field(
+        default=8, ge=1, le=256, description="unit counts are rounded to a multiple of this"
+    )
+
+    @field_validator("routed_layers")
+    @classmethod
+    def _known_form(cls, value: str | tuple[int, ...]) -> str | tuple[int, ...]:
+        if isinstance(value, str) and not re.fullmatch(r"all|none|last:[1-9]\d*", value):
+            raise ValueError(f'{value!r} is none of "all", "none", "last:N" or a list of layer indices')
+        return value
+
+    def layers(self, count: int) -> list[int]:
+        """Indices of the routed ones among ``count`` convolutions; ConfigError if there is no such layer."""
+        if isinstance(self.routed_layers, tuple):
+            wrong = [index for index in self.routed_layers if not 0 <= index < count]
+            if wrong:
+                raise ConfigError(
+                    f"routed_layers names layer {wrong[0]}; this backbone has layers 0 to {count - 1}",
+                    routed_layers=list(self.routed_layers),
+                )
+            return sorted(set(self.routed_layers))
+        if self.routed_layers in ("all", "none"):
+            return list(range(count)) if self.routed_layers == "all" else []
+        last = int(self.routed_layers.removeprefix("last:"))
+        if last > count:
+            raise ConfigError(
+                f"routed_layers is {self.routed_layers!r}, but this backbone has {count} convolutions",
+                routed_layers=self.routed_layers,
+            )
+        return list(range(count - last, count))
+
+    def keep_per_layer(self, routed: int) -> list[float]:
+        """One keep fraction for each of ``routed`` layers; ConfigError if the list does not fit."""
+        if isinstance(self.keep, float):
+            return [self.keep] * routed
+        if len(self.keep) != routed:
+            raise ConfigError(
+                f"keep has {len(self.keep)} values for {routed} routed layers; give one number or "
+                f"exactly {routed}",
+                keep=list(self.keep),
+            )
+        return list(self.keep)
+
+
+class HeadConfig(_Frozen):
+    """Each task's own layers behind the pooled features."""
+
+    embedding: int = Field(
+        default=32, ge=0, le=4096, description="units of each task's own embedding; 0: logits straight from the features"
+    )
+
+
+class PreprocessConfig(_Frozen):
+    """From image bytes to the pixels that the network sees; the same in training and serving."""
+
+    height: int = Field(default=64, ge=28, le=1024)
+    width: int = Field(default=64, ge=28, le=1024)
+    fit: Literal["stretch", "crop", "pad"] = Field(
+        default="stretch",
+        description="stretch ignores the aspect ratio; crop keeps the centre; pad adds background",
+    )
+    background: tuple[int, int, int] = Field(
+        default=(255, 255, 255), description="RGB behind transparent pixels and padding, 0 to 255"
+    )
+    mean: tuple[float, float, float] = Field(
+        default=(0.5, 0.5, 0.5), description="per channel, of values scaled to 0..1"
+    )
+    std: tuple[float, float, float] = Field(default=(0.5, 0.5, 0.5))
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        if any(not 0 <= value <= 255 for value in self.background):
+            raise ValueError(f"background is {self.background}; each channel must lie in 0..255")
+        if any(value <= 0 for value in self.std):
+            raise ValueError(f"std is {self.std}; each value must be above 0")
+        return self
+
+    @property
+    def id(self) -> str:
+        """Identifies the pixels: equal ids give equal pixels (and normalisation) for equal bytes."""
+        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        return f"pixels-v{PIXEL_FUNCTION_VERSION}-{digest}"
+
+
+class ModelConfig(_Frozen):
+    """Everything that defines a routed network except its weights."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    routing: RoutingConfig = RoutingConfig()
+    head: HeadConfig = HeadConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
+    tasks: tuple[Task, ...]
+
+    @property
+    def task_set(self) -> TaskSet:
+        return TaskSet(self.tasks)
+
+    def replace(self, **changes: Any) -> Self:
+        """A validated copy with some fields changed."""
+        return type(self).model_validate(self.model_dump() | changes)
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Raises ConfigError that lists every offending field."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, item['loc'])) or 'config'}: {item['msg']}"
+                for item in error.errors()[:5]
+            )
+            raise ConfigError(f"model configuration: {problems}") from error

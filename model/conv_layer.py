@@ -1,0 +1,84 @@
+"""One routed convolution: conv -> batch norm -> Task Routing Layer -> ReLU (-> max pool), paper Figure 3."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.batch_norm import BatchNorm
+from model.routing_layer import TaskRoutingLayer
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """A 3x3 convolution of a backbone, before any route is drawn."""
+
+    in_units: int
+    units: int
+    batch_norm: bool
+    pool: bool = False  # 2x2 max pool behind the ReLU
+
+    def with_pool(self) -> LayerShape:
+        return replace(self, pool=True)
+
+
+class RoutedConv(nn.Module):
+    """A convolution in which a task may use a share of the input and output units.
+
+    Two ways to the same numbers: :meth:`forward` computes every unit and masks (the paper's way, the
+    reference); :meth:`forward_units` computes the named units only, from the named inputs only.
+    """
+
+    def __init__(self, shape: LayerShape, mask: Tensor | None, norm_rows: int) -> None:
+        """``mask``: bool [tasks, units], None where the layer is not routed."""
+        super().__init__()
+        self.shape = shape
+        # Left uninitialised: `build` draws the weights, `Bundle.network` loads them. With batch norm a bias
+        # would be lost in the mean.
+        self.conv = nn.utils.skip_init(
+            nn.Conv2d, shape.in_units, shape.units, 3, padding=1, bias=not shape.batch_norm
+        )
+        self.norm = BatchNorm(shape.units, norm_rows) if shape.batch_norm else None
+        self.route = TaskRoutingLayer(mask) if mask is not None else None
+
+    def forward(self, x: Tensor, task: int | Tensor) -> Tensor:
+        """[N, in_units, H, W] -> [N, units, H', W'], the task's unused units exactly zero."""
+        x = self.conv(x)
+        if self.norm is not None:
+            x = self.norm(x, task)
+        if self.route is not None:
+            x = self.route(x, task)
+        return self._activate(x)
+
+    def forward_units(
+        self, x: Tensor, in_units: Tensor | None, out_units: Tensor | None, norm_row: int
+    ) -> Tensor:
+        """[N, len(in_units), H, W] -> [N, len(out_units), H', W']; None means all units.
+
+        Autograd scatters the gradients back into the full weights.
+        """
+        weight, bias = self.conv.weight, self.conv.bias
+        if out_units is not None:
+            weight = weight.index_select(0, out_units)
+            bias = bias.index_select(0, out_units) if bias is not None else None
+        if in_units is not None:
+            weight = weight.index_select(1, in_units)
+        x = F.conv2d(x, weight, bias, padding=1)
+        if self.norm is not None:
+            x = self.norm.forward_units(x, norm_row, out_units)
+        return self._activate(x)
+
+    def _activate(self, x: Tensor) -> Tensor:
+        x = F.relu(x)
+        return F.max_pool2d(x, 2) if self.shape.pool else x
+
+    def folded(self, norm_row: int) -> tuple[Tensor, Tensor]:
+        """Weight [units, in_units, 3, 3] and bias [units] with batch norm folded in (evaluation mode)."""
+        weight, bias = self.conv.weight.detach(), self.conv.bias
+        if self.norm is None:
+            return weight, torch.zeros(len(weight)) if bias is None else bias.detach()
+        scale, shift = (part.detach() for part in self.norm.scale_shift(norm_row))
+        return weight * scale[:, None, None, None], shift

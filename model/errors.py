@@ -1,0 +1,108 @@
+"""Errors raised on purpose.
+
+    TaskRouteError
+    ├── ConfigError            a model, routing or training configuration that cannot work
+    ├── UnknownTaskError       task names or groups that the model does not have
+    ├── ImageError
+    │   ├── InvalidImageError      empty, truncated or undecodable bytes
+    │   ├── UnsupportedImageError  a file type outside the accepted list
+    │   └── ImageTooLargeError     more bytes or pixels than the limits allow
+    ├── BundleError            a damaged, incomplete or too new model bundle
+    └── RepositoryError        an unreadable repository, an unknown model or version
+        ├── UnknownModelError
+        └── UnknownVersionError
+
+Every error has a ``code`` (stable, for programs), a message (for people: the value seen, the limit,
+the next step) and ``details`` (data, JSON-serialisable).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+
+class TaskRouteError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: dict[str, Any] = details
+
+
+class ConfigError(TaskRouteError):
+    """A configuration that cannot work; the message names the setting and its value."""
+
+    code = "invalid_config"
+
+
+class UnknownTaskError(TaskRouteError):
+    """Names or groups that the model does not have, each with the nearest existing ones."""
+
+    code = "unknown_task"
+
+    def __init__(self, unknown: Sequence[str], nearest: Mapping[str, Sequence[str]]) -> None:
+        hints = [
+            f"{name!r} (did you mean {', '.join(map(repr, nearest[name]))}?)"
+            if nearest.get(name)
+            else repr(name)
+            for name in unknown
+        ]
+        super().__init__(
+            f"unknown task: {', '.join(hints)}",
+            unknown=list(unknown),
+            nearest={name: list(nearest.get(name, ())) for name in unknown},
+        )
+        self.unknown = list(unknown)
+        self.nearest: dict[str, list[str]] = self.details["nearest"]
+
+
+class ImageError(TaskRouteError):
+    """Bytes that cannot be used as an image."""
+
+    code = "invalid_image"
+
+
+class InvalidImageError(ImageError):
+    """Empty, truncated or undecodable image bytes."""
+
+    code = "invalid_image"
+
+
+class UnsupportedImageError(ImageError):
+    """Bytes that are an image of no accepted type, or no image at all."""
+
+    code = "unsupported_image_type"
+
+
+class ImageTooLargeError(ImageError):
+    """More bytes or pixels than the limits allow; found before decoding."""
+
+    code = "image_too_large"
+
+
+class BundleError(TaskRouteError):
+    """A bundle that is damaged, incomplete, or newer than this code; names the file and why."""
+
+    code = "bad_bundle"
+
+
+class RepositoryError(TaskRouteError):
+    """A repository that cannot be read or written."""
+
+    code = "repository_unreadable"
+
+
+class UnknownModelError(RepositoryError):
+    """A model name without a published version."""
+
+    code = "unknown_model"
+
+
+class UnknownVersionError(RepositoryError):
+    """A version that was never published, or was pruned."""
+
+    code = "unknown_version"

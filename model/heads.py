@@ -1,0 +1,74 @@
+"""Task heads: each task's own embedding of the pooled features, then its logits (paper, section 3.3)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.tasks import TaskSet
+
+
+class TaskHeads(nn.Module):
+    """One small network per task: features -> ReLU embedding -> logits; stored stacked.
+
+    Binary tasks have one logit, multi-class tasks one per class. With ``embedding`` 0 the logits are a
+    linear function of the features.
+    """
+
+    logit_rows: Tensor  # int64 [tasks, max_outputs]: rows of ``weight``, 0 where ``padding``
+    padding: Tensor  # bool [tasks, max_outputs]: beyond the task's outputs
+
+    def __init__(self, tasks: TaskSet, features: int, embedding: int) -> None:
+        super().__init__()
+        outputs = [task.outputs for task in tasks]
+        self.starts = [sum(outputs[:index]) for index in range(len(outputs))]
+        self.outputs = outputs
+        self.embed_weight = (
+            nn.Parameter(torch.empty(len(tasks), embedding, features)) if embedding else None
+        )
+        self.embed_bias = nn.Parameter(torch.zeros(len(tasks), embedding)) if embedding else None
+        self.weight = nn.Parameter(torch.empty(sum(outputs), embedding or features))
+        self.bias = nn.Parameter(torch.zeros(sum(outputs)))
+        columns = torch.arange(tasks.max_outputs)
+        padding = columns >= torch.tensor(outputs)[:, None]
+        rows = torch.tensor(self.starts)[:, None] + columns
+        # Derived from the tasks, so not part of the state.
+        self.register_buffer("padding", padding, persistent=False)
+        self.register_buffer("logit_rows", rows.masked_fill(padding, 0), persistent=False)
+
+    def reset_parameters(self, used_features: list[int]) -> None:
+        """He initialisation by the number of features that each task really receives."""
+        if self.embed_weight is not None:
+            for task, fan_in in enumerate(used_features):
+                nn.init.normal_(self.embed_weight[task], std=math.sqrt(2.0 / fan_in))
+            nn.init.normal_(self.weight, std=math.sqrt(1.0 / self.weight.shape[1]))
+        else:
+            for task, fan_in in enumerate(used_features):
+                nn.init.normal_(self.weight[self._slice(task)], std=math.sqrt(1.0 / fan_in))
+
+    def forward(self, features: Tensor, task: int | Tensor) -> Tensor:
+        """[N, features] -> [N, outputs] for one task, [N, max_outputs] padded with -inf for int64 [N]."""
+        if isinstance(task, int):
+            return self.forward_features(features, task, None)
+        x = features
+        if self.embed_weight is not None and self.embed_bias is not None:
+            x = torch.bmm(self.embed_weight[task], x[:, :, None]).squeeze(2)  # [N, E]
+            x = F.relu(x + self.embed_bias[task])
+        rows = self.logit_rows[task]  # [N, max_outputs]
+        logits = torch.bmm(self.weight[rows], x[:, :, None]).squeeze(2) + self.bias[rows]
+        return logits.masked_fill(self.padding[task], -math.inf)
+
+    def forward_features(self, features: Tensor, task: int, used: Tensor | None) -> Tensor:
+        """Logits [N, outputs] of one task from the features ``used`` (int64 [n]; None: all of them)."""
+        weight, bias = self.weight[self._slice(task)], self.bias[self._slice(task)]
+        if self.embed_weight is None or self.embed_bias is None:
+            return F.linear(features, weight if used is None else weight[:, used], bias)
+        embed = self.embed_weight[task]
+        embed = embed if used is None else embed[:, used]
+        return F.linear(F.relu(F.linear(features, embed, self.embed_bias[task])), weight, bias)
+
+    def _slice(self, task: int) -> slice:
+        return slice(self.starts[task], self.starts[task] + self.outputs[task])

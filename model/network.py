@@ -1,0 +1,201 @@
+"""The routed network: one trunk, a route and a head per task."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from model.backbones import layer_shapes
+from model.config import ModelConfig
+from model.conv_layer import RoutedConv
+from model.errors import ConfigError
+from model.heads import TaskHeads
+from model.route_tree import Branch, LayerRoutes, layer_routes, route_tree
+from model.routes import draw_routes
+
+_CACHED_TREES = 64
+
+
+class RoutedNetwork(nn.Module):
+    """Images and tasks to logits.
+
+    The task is an argument, never hidden state, so threads and mixed batches cannot disturb each other;
+    :meth:`set_active_task` exists for single-threaded loops in the paper's style only.
+    """
+
+    mean: Tensor  # [3, 1, 1], in pixel values 0..255
+    std: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Weights are uninitialised where random: use :func:`build`.
+
+        Raises:
+            ConfigError: unknown architecture, or routes that cannot be drawn.
+        """
+        super().__init__()
+        self.config = config
+        self.tasks = config.task_set
+        spec = config.preprocess
+        shapes = layer_shapes(config.backbone, (spec.height, spec.width))
+        masks = draw_routes(
+            config.routing, [shape.units for shape in shapes], [task.group for task in self.tasks]
+        )
+        routed = [index for index, mask in enumerate(masks) if mask is not None]
+        # Up to and including the first routed layer every task sees the same numbers before the mask.
+        rows_from = routed[0] + 1 if routed and config.backbone.norm == "batch_per_task" else len(shapes)
+        self.layers = nn.ModuleList(
+            RoutedConv(shape, mask, len(self.tasks) if index >= rows_from else 1)
+            for index, (shape, mask) in enumerate(zip(shapes, masks, strict=True))
+        )
+        self.heads = TaskHeads(self.tasks, shapes[-1].units, config.head.embedding)
+        self.register_buffer("mean", _per_channel(spec.mean), persistent=False)
+        self.register_buffer("std", _per_channel(spec.std), persistent=False)
+        self._active_task: int | None = None
+        self._trees: OrderedDict[tuple[int, ...], tuple[Branch, ...]] = OrderedDict()
+        self._layer_routes: list[LayerRoutes] | None = None
+        self.register_load_state_dict_post_hook(lambda module, _: module.routes_changed())
+
+    # -- the three ways forward -------------------------------------------------------------------
+
+    def forward(self, images: Tensor, task: int | Tensor | None = None) -> Tensor:
+        """The reference: every unit is computed, then masked (paper, equation 1).
+
+        Args:
+            images: uint8 [N, H, W, 3].
+            task: one task index for the whole batch -> [N, outputs]; or int64 [N], row i answers task[i] ->
+                [N, max_outputs], padded with -inf. None: the task of :meth:`set_active_task`.
+        """
+        chosen = self._check_task(self._active_task if task is None else task)
+        x = self.normalise(images)
+        for layer in self.layers:
+            x = layer(x, chosen)
+        logits: Tensor = self.heads(x.mean(dim=(2, 3)), chosen)
+        return logits
+
+    def forward_cut(self, images: Tensor, task: int) -> Tensor:
+        """Value and gradients of ``forward(images, task)`` at the cost of the task's own units.
+
+        In training mode, the running statistics of units that the task does not use stay as they are.
+        """
+        return self.forward_tasks(images, [task])[0]
+
+    def forward_tasks(self, images: Tensor, tasks: Sequence[int]) -> list[Tensor]:
+        """Every image through each of ``tasks``: a list of logits [N, outputs], one per task asked.
+
+        What tasks share is computed once (see :mod:`model.route_tree`).
+        """
+        for task in tasks:
+            self._check_task(task)
+        logits: dict[int, Tensor] = {}
+        x = self.normalise(images)
+        for branch in self.tree(tasks):
+            self._walk(branch, x, logits)
+        return [logits[task] for task in tasks]
+
+    def _walk(self, branch: Branch, x: Tensor, logits: dict[int, Tensor]) -> None:
+        layer = self.layers[branch.layer]
+        x = layer.forward_units(x, branch.in_units, branch.out_units, branch.norm_row)
+        for fork in branch.forks:
+            used = x if fork.select is None else x.index_select(1, fork.select)
+            for below in fork.branches:
+                self._walk(below, used, logits)
+            if not fork.branches:
+                features = used.mean(dim=(2, 3))
+                for task in fork.tasks:
+                    logits[task] = self.heads.forward_features(features, task, fork.units)
+
+    # -- convenience and inspection -----------------------------------------------------------------
+
+    def set_active_task(self, task: int) -> None:
+        """The paper's interface: later ``forward(images)`` calls answer ``task``. Not for concurrent use."""
+        self._check_task(task)
+        self._active_task = task
+
+    @property
+    def routes(self) -> list[Tensor | None]:
+        """Per convolution: bool [tasks, units], or None where it is not routed."""
+        return [layer.route.mask if layer.route is not None else None for layer in self.layers]
+
+    def tree(self, tasks: Sequence[int]) -> tuple[Branch, ...]:
+        """The tree of distinct computations for ``tasks``."""
+        key = tuple(tasks)
+        if key not in self._trees:
+            self._trees[key] = route_tree(self.layer_routes(), key)
+            if len(self._trees) > _CACHED_TREES:
+                self._trees.popitem(last=False)
+        self._trees.move_to_end(key)
+        return self._trees[key]
+
+    def layer_routes(self) -> list[LayerRoutes]:
+        """The routes as plain data on the CPU, first layer to last."""
+        if self._layer_routes is None:
+            self._layer_routes = [
+                layer_routes(
+                    layer.shape.units, mask, layer.norm is not None and layer.norm.per_task
+                )
+                for layer, mask in zip(self.layers, self.routes, strict=True)
+            ]
+        return self._layer_routes
+
+    def routes_changed(self) -> None:
+        """Forget what was derived from the masks; call after writing to them."""
+        self._layer_routes = None
+        self._trees.clear()
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Trainable parameters of the trunk and of all heads."""
+        heads = sum(p.numel() for p in self.heads.parameters())
+        return {"trunk": sum(p.numel() for p in self.parameters()) - heads, "heads": heads}
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 [N, H, W, 3] -> float [N, 3, H, W], data-set mean and deviation removed (section 4.3)."""
+        spec = self.config.preprocess
+        if images.ndim != 4 or images.dtype != torch.uint8 or tuple(images.shape[1:]) != (
+            spec.height, spec.width, 3,
+        ):  # fmt: skip
+            raise ValueError(
+                f"images must be uint8 [N, {spec.height}, {spec.width}, 3], got {images.dtype} "
+                f"{list(images.shape)}"
+            )
+        return (images.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
+
+    def _check_task(self, task: int | Tensor | None) -> int | Tensor:
+        if task is None:
+            raise ConfigError("no task: pass one to forward() or call set_active_task() first")
+        count = len(self.tasks)
+        if isinstance(task, int):
+            if not 0 <= task < count:
+                raise IndexError(f"task index {task}; this network has tasks 0 to {count - 1}")
+        elif task.numel() and not (0 <= int(task.min()) and int(task.max()) < count):
+            raise IndexError(f"task indices {task.tolist()}; this network has tasks 0 to {count - 1}")
+        return task
+
+
+def build(config: ModelConfig, seed: int = 0) -> RoutedNetwork:
+    """A network with random weights drawn from ``seed`` and routes from ``config.routing.seed``.
+
+    He initialisation (fan-in), counting the inputs that a task really receives: with keep 0.4 a unit sums
+    0.4 of the inputs, and without batch norm the signal would fade layer by layer.
+    """
+    network = RoutedNetwork(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inputs = 3.0
+        for layer, mask in zip(network.layers, network.routes, strict=True):
+            nn.init.normal_(layer.conv.weight, std=math.sqrt(2.0 / (9 * inputs)))
+            if layer.conv.bias is not None:
+                nn.init.zeros_(layer.conv.bias)
+            inputs = layer.shape.units if mask is None else float(mask.sum(dim=1).float().mean())
+        last = network.routes[-1]
+        features = network.layers[-1].shape.units
+        used = [features] * len(network.tasks) if last is None else last.sum(dim=1).tolist()
+        network.heads.reset_parameters(used)
+    return network
+
+
+def _per_channel(values: tuple[float, float, float]) -> Tensor:
+    return torch.tensor(values)[:, None, None] * 255.0

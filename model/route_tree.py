@@ -1,0 +1,103 @@
+"""The tree of distinct computations behind a set of tasks.
+
+Two tasks share a layer's computation when everything before it is equal: the same routes in the earlier
+layers and the same batch-norm statistics. They part only *after* a mask, so the first routed convolution is
+still computed once. Training walks this tree with autograd, serving walks it with folded, cut weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class LayerRoutes:
+    """What the tree needs to know about one convolution."""
+
+    units: int
+    mask: Tensor | None  # bool [tasks, units], None where not routed
+    norm_per_task: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """One convolution, computed once for all ``tasks``, on the units that any of them needs."""
+
+    layer: int
+    tasks: tuple[int, ...]
+    in_units: Tensor | None  # int64, None for all: which units of the previous layer it reads
+    out_units: Tensor | None  # int64, None for all: which of its own units it computes
+    norm_row: int
+    forks: tuple[Fork, ...]  # where its tasks part, by route
+
+    def walk(self) -> Iterable[Branch]:
+        """This branch and all below it, parents first."""
+        yield self
+        for fork in self.forks:
+            for branch in fork.branches:
+                yield from branch.walk()
+
+
+@dataclass(frozen=True, eq=False)
+class Fork:
+    """The tasks of a branch that use the same of its output units."""
+
+    tasks: tuple[int, ...]
+    units: Tensor | None  # int64, None for all: the layer's units that these tasks use
+    select: Tensor | None  # int64 positions of ``units`` within the branch's output, None for all of it
+    branches: tuple[Branch, ...]  # the next layer; empty behind the last one, where the heads follow
+
+
+def route_tree(layers: Sequence[LayerRoutes], tasks: Sequence[int]) -> tuple[Branch, ...]:
+    """The root branches (one, unless the first layer's statistics differ by task) for ``tasks``."""
+    return _branches(layers, 0, tuple(dict.fromkeys(tasks)), None)
+
+
+def _branches(
+    layers: Sequence[LayerRoutes], layer: int, tasks: tuple[int, ...], in_units: Tensor | None
+) -> tuple[Branch, ...]:
+    if layer == len(layers):
+        return ()
+    by_norm: dict[int, list[int]] = {}
+    for task in tasks:
+        by_norm.setdefault(task if layers[layer].norm_per_task else 0, []).append(task)
+    return tuple(
+        _branch(layers, layer, tuple(members), in_units, norm_row)
+        for norm_row, members in by_norm.items()
+    )
+
+
+def _branch(
+    layers: Sequence[LayerRoutes],
+    layer: int,
+    tasks: tuple[int, ...],
+    in_units: Tensor | None,
+    norm_row: int,
+) -> Branch:
+    mask = layers[layer].mask
+    if mask is None:
+        fork = Fork(tasks, None, None, _branches(layers, layer + 1, tasks, None))
+        return Branch(layer, tasks, in_units, None, norm_row, (fork,))
+    by_route: dict[bytes, list[int]] = {}
+    for task in tasks:
+        by_route.setdefault(mask[task].numpy(force=True).tobytes(), []).append(task)
+    union = mask[list(tasks)].any(dim=0)
+    position = union.cumsum(0) - 1  # of a unit within the branch's output
+    forks = []
+    for members in by_route.values():
+        route = mask[members[0]]
+        units = None if bool(route.all()) else route.nonzero().flatten()
+        select = None if len(by_route) == 1 else position[route]
+        below = _branches(layers, layer + 1, tuple(members), units)
+        forks.append(Fork(tuple(members), units, select, below))
+    out_units = None if bool(union.all()) else union.nonzero().flatten()
+    return Branch(layer, tasks, in_units, out_units, norm_row, tuple(forks))
+
+
+def layer_routes(units: int, mask: Tensor | None, norm_per_task: bool) -> LayerRoutes:
+    """LayerRoutes with the mask on the CPU, where trees are built."""
+    return LayerRoutes(units, None if mask is None else mask.to(torch.device("cpu")), norm_per_task)

@@ -1,0 +1,124 @@
+"""Routes: which units of a layer each task uses. Drawn once from a seed, never trained, stored.
+
+A layer's routes are one bool tensor [tasks, units] (the paper's mask M, section 3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from model.config import RoutingConfig
+from model.errors import ConfigError
+
+
+def draw_routes(
+    config: RoutingConfig, units: Sequence[int], groups: Sequence[str]
+) -> list[Tensor | None]:
+    """Routes of every layer: bool [tasks, units], or None where the layer is not routed.
+
+    ``units`` are the layers' output channels, ``groups`` the group of each task. The draw depends on
+    the seed, the layer's index and the shapes only, so equal configurations give equal routes.
+
+    Raises:
+        ConfigError: a keep fraction that leaves a task without units, or too many tasks for disjoint
+            subnets.
+    """
+    layers = config.layers(len(units))
+    keeps = dict(zip(layers, config.keep_per_layer(len(layers)), strict=True))
+    routes: list[Tensor | None] = []
+    for layer, count in enumerate(units):
+        if layer not in keeps:
+            routes.append(None)
+            continue
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + layer)
+        by_group = config.scheme == "tree" and layers.index(layer) < config.group_layers
+        members = _group_index(groups) if by_group else torch.arange(len(groups))
+        drawn = _draw_layer(config, keeps[layer], count, int(members.max()) + 1, generator)
+        routes.append(drawn[members])
+    return routes
+
+
+def kept_units(keep: float, units: int, multiple: int) -> int:
+    """Units that a task keeps: round(keep * units), rounded to ``multiple``, never none, at most all."""
+    kept = int(keep * units / multiple + 0.5) * multiple
+    return min(units, max(kept, multiple))
+
+
+def _group_index(groups: Sequence[str]) -> Tensor:
+    order = {group: position for position, group in enumerate(dict.fromkeys(groups))}
+    return torch.tensor([order[group] for group in groups])
+
+
+def _draw_layer(
+    config: RoutingConfig, keep: float, units: int, tasks: int, generator: torch.Generator
+) -> Tensor:
+    if config.scheme == "partition":
+        return _partition(keep, units, tasks, config.unit_multiple, generator)
+    if keep <= 0.0:
+        raise ConfigError(
+            f"keep is {keep}; with scheme {config.scheme!r} every task needs keep > 0 "
+            "(disjoint subnets are scheme 'partition' with keep 0)",
+            keep=keep,
+        )
+    return _independent(kept_units(keep, units, config.unit_multiple), units, tasks, generator)
+
+
+def _independent(kept: int, units: int, tasks: int, generator: torch.Generator) -> Tensor:
+    """Every task draws ``kept`` units at random; units nobody drew then replace much-used ones.
+
+    With fewer than ``units`` draws in all, the routes come out disjoint and the rest stays unused.
+    """
+    scores = torch.rand(tasks, units, generator=generator)
+    routes = torch.zeros(tasks, units, dtype=torch.bool)
+    routes.scatter_(1, scores.argsort(dim=1)[:, :kept], True)
+    users = routes.sum(dim=0)
+    order = torch.randperm(tasks, generator=generator).tolist()
+    for turn, unit in enumerate((users == 0).nonzero().flatten().tolist()):
+        task = order[turn % tasks]
+        # The task's most shared unit: given up, it still has another user.
+        shared = torch.where(routes[task], users, torch.zeros_like(users))
+        given_up = int(shared.argmax())
+        if users[given_up] < 2:
+            # This task has nothing to spare; another may.
+            task = int(((routes & (users >= 2)).sum(dim=1)).argmax())
+            shared = torch.where(routes[task], users, torch.zeros_like(users))
+            given_up = int(shared.argmax())
+            if users[given_up] < 2:
+                break
+        routes[task, given_up] = False
+        routes[task, unit] = True
+        users[given_up] -= 1
+        users[unit] += 1
+    return routes
+
+
+def _partition(
+    keep: float, units: int, tasks: int, multiple: int, generator: torch.Generator
+) -> Tensor:
+    """A common share of round(keep * units) units; the rest is divided equally among the tasks."""
+    common = 0 if keep <= 0.0 else kept_units(keep, units, multiple)
+    private = (units - common) // tasks
+    if private >= multiple:
+        private -= private % multiple
+    left_over = units - common - private * tasks
+    if common > 0:
+        # Joins the common share, so that all tasks keep equally many units.
+        common, left_over = common + left_over, 0
+    elif private == 0:
+        raise ConfigError(
+            f"scheme 'partition' with keep 0 needs at least one unit per task: a layer has {units} "
+            f"units for {tasks} tasks; raise keep or width, or route later layers (routed_layers)",
+            units=units,
+            tasks=tasks,
+        )
+    order = torch.randperm(units, generator=generator)
+    routes = torch.zeros(tasks, units, dtype=torch.bool)
+    routes[:, order[:common]] = True
+    owned = order[common : common + private * tasks].reshape(tasks, private)
+    routes.scatter_(1, owned, True)
+    for turn, unit in enumerate(order[units - left_over :].tolist() if left_over else []):
+        routes[turn % tasks, unit] = True
+    return routes

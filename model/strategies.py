@@ -1,0 +1,127 @@
+"""Three ways to run a batch of rows, one answer.
+
+``masked``   the paper's way: group rows by task, set the task's masks, run the full network; the reference
+``mixed``    one batch of many tasks, one mask row gathered per row
+``subnet``   what tasks share once per image, then each task's own units only (:mod:`model.plan`)
+``auto``     whichever measures fastest on this machine for this model
+
+All give the same numbers (within 1e-5 of a probability in float32), and no row's answer depends on the other
+rows of its batch.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from model.network import RoutedNetwork
+from model.plan import SubnetForward
+from model.rows import RowBatch
+
+Strategy = Literal["masked", "mixed", "subnet"]
+STRATEGIES: tuple[Strategy, ...] = ("masked", "mixed", "subnet")
+
+
+class Forward(Protocol):
+    """Runs rows on the thread that calls it; not for several threads at once."""
+
+    @property
+    def name(self) -> str:
+        """The strategy in use."""
+
+    def __call__(self, batch: RowBatch) -> Tensor:
+        """Logits float32 [R, max_outputs] on the CPU, -inf beyond a task's outputs."""
+
+
+class MaskedForward:
+    """Rows grouped by task; the full, masked network per group."""
+
+    name: Strategy = "masked"
+
+    def __init__(self, network: RoutedNetwork, device: torch.device) -> None:
+        self._network = network.eval().to(device)
+        self._device = device
+
+    @torch.inference_mode()
+    def __call__(self, batch: RowBatch) -> Tensor:
+        logits = torch.full((len(batch), self._network.tasks.max_outputs), -math.inf)
+        images = batch.images.to(self._device)
+        for task in batch.task_index.unique().tolist():
+            rows = (batch.task_index == task).nonzero().flatten()
+            answered = self._network(images[batch.image_index[rows].to(self._device)], task)
+            logits[rows, : answered.shape[1]] = answered.float().cpu()
+        return logits
+
+
+class MixedForward:
+    """All rows in one batch; each row's masks are gathered by its task."""
+
+    name: Strategy = "mixed"
+
+    def __init__(self, network: RoutedNetwork, device: torch.device) -> None:
+        self._network = network.eval().to(device)
+        self._device = device
+
+    @torch.inference_mode()
+    def __call__(self, batch: RowBatch) -> Tensor:
+        images = batch.images[batch.image_index].to(self._device)
+        logits: Tensor = self._network(images, batch.task_index.to(self._device))
+        return logits.float().cpu()
+
+
+def make_forward(
+    network: RoutedNetwork,
+    strategy: Strategy | Literal["auto"],
+    device: torch.device | str = "cpu",
+    *,
+    sample: RowBatch | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Forward:
+    """The forward for ``strategy``; ``auto`` times every strategy on ``sample`` and takes the fastest.
+
+    ``sample`` defaults to one image asked for all tasks, at most 40 of them.
+    """
+    device = torch.device(device)
+    if strategy != "auto":
+        return _STRATEGY_CLASSES[strategy](network, device)
+    candidates = [_STRATEGY_CLASSES[name](network, device) for name in STRATEGIES]
+    times = measure(candidates, sample or sample_batch(network), clock)
+    return candidates[times.index(min(times))]
+
+
+def measure(
+    forwards: Sequence[Forward], batch: RowBatch, clock: Callable[[], float] = time.perf_counter
+) -> list[float]:
+    """Seconds that each forward takes for ``batch``: the better of two runs after a warm-up run."""
+    seconds = []
+    for forward in forwards:
+        forward(batch)
+        runs = []
+        for _ in range(2):
+            start = clock()
+            forward(batch)
+            runs.append(clock() - start)
+        seconds.append(min(runs))
+    return seconds
+
+
+def sample_batch(network: RoutedNetwork, images: int = 1, tasks: int = 40) -> RowBatch:
+    """Random images, each asked for the first ``tasks`` tasks: for warm-up and measurement."""
+    spec = network.config.preprocess
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(
+        0, 256, (images, spec.height, spec.width, 3), dtype=torch.uint8, generator=generator
+    )
+    return RowBatch.all_pairs(pixels, range(min(tasks, len(network.tasks))))
+
+
+_STRATEGY_CLASSES: dict[Strategy, Callable[[RoutedNetwork, torch.device], Forward]] = {
+    "masked": MaskedForward,
+    "mixed": MixedForward,
+    "subnet": SubnetForward,
+}
