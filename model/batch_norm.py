@@ -1,8 +1,8 @@
 """Batch normalisation whose statistics may belong to tasks.
 
-A batch of one task sees only that task's channels, so its activations have other means and variances than
-another task's. Statistics averaged over tasks fit none of them; one row of statistics per task does, and
-costs nothing to serve because it folds into the task's subnet.
+A batch of one task sees only that task's channels, so its activations have other means and
+variances than another task's. Statistics averaged over tasks fit none of them; one row of
+statistics per task does, and costs nothing to serve because it folds into the task's subnet.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 class BatchNorm(nn.Module):
     """Batch norm over [N, C, H, W] with one row of running statistics, or one row per task.
 
-    The affine weight and bias are shared. ``momentum`` None gives a cumulative average, for recalibration.
+    The affine weight and bias are shared. ``momentum`` None gives a cumulative average, for
+    recalibration.
     """
 
     running_mean: Tensor  # [rows, C]
@@ -46,7 +47,7 @@ class BatchNorm(nn.Module):
             return self.forward_units(x, self.row(task) if isinstance(task, int) else 0, None)
         if self.training:
             out = torch.empty_like(x)
-            for row in task.unique().tolist():
+            for row in torch.unique(task).tolist():
                 chosen = (task == row).nonzero().flatten()
                 out = out.index_copy(0, chosen, self.forward_units(x[chosen], row, None))
             return out
@@ -59,19 +60,19 @@ class BatchNorm(nn.Module):
 
         In training mode, updates the running statistics of those channels in ``row`` and no others.
         """
-        weight, bias = self.weight, self.bias
         columns = slice(None) if units is None else units
-        if units is not None:
-            weight, bias = weight[units], bias[units]
+        weight, bias = self.weight[columns], self.bias[columns]
         mean, var = self.running_mean[row, columns], self.running_var[row, columns]
         if not self.training:
             return F.batch_norm(x, mean, var, weight, bias, training=False, eps=self.eps)
-        # Copies, written back below: autograd keeps what it was given, and several forward passes may
-        # come before one backward pass.
+        # Copies, written back below: autograd keeps what it was given, and several forward passes
+        # may come before one backward pass.
         mean, var = mean.clone(), var.clone()
         self.batches_seen[row] += 1
         momentum = 1.0 / int(self.batches_seen[row]) if self.momentum is None else self.momentum
-        out = F.batch_norm(x, mean, var, weight, bias, training=True, momentum=momentum, eps=self.eps)
+        out = F.batch_norm(
+            x, mean, var, weight, bias, training=True, momentum=momentum, eps=self.eps
+        )
         self.running_mean[row, columns] = mean
         self.running_var[row, columns] = var
         return out

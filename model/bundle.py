@@ -1,7 +1,7 @@
 """A bundle: one immutable published model version in a directory of plain files.
 
-    manifest.json       format version, sha256 and size of every other file, creation time, parent, code version
-    config.json         model.config.ModelConfig
+    manifest.json       format version, sha256 and size of every other file, creation time, parent,
+    code version config.json         model.config.ModelConfig
     model.safetensors   weights, routes, batch-norm statistics
     metrics.json        held-out figures
     README.md           model card
@@ -100,9 +100,10 @@ def write_bundle(
     card: str,
     parent: Parent | None = None,
 ) -> None:
-    """Write every file of a bundle into the existing, empty directory ``path`` and flush them to disk.
+    """Write and flush every file of a bundle into the existing, empty directory ``path``.
 
-    Readers must not see the directory yet: publishing is :meth:`model.repository.Repository.publish`.
+    Readers must not see the directory yet: publishing is
+    :meth:`model.repository.Repository.publish`.
     """
     contents = {
         CONFIG: config.to_json().encode(),
@@ -131,8 +132,8 @@ def read_bundle(path: Path) -> Bundle:
     """Read and verify a bundle.
 
     Raises:
-        BundleError: a file is missing, truncated, altered or malformed, or the format is newer than this
-            code; the message names the file and the reason.
+        BundleError: a file is missing, truncated, altered or malformed, or the format is newer than
+            this code; the message names the file and the reason.
     """
     raw = _read(path / MANIFEST)
     manifest = _parse_manifest(path / MANIFEST, raw)
@@ -150,7 +151,9 @@ def read_bundle(path: Path) -> Bundle:
     except json.JSONDecodeError as error:
         raise BundleError(f"{path / METRICS} is not JSON: {error}", file=METRICS) from error
     except SafetensorError as error:
-        raise BundleError(f"{path / WEIGHTS} is not a safetensors file: {error}", file=WEIGHTS) from error
+        raise BundleError(
+            f"{path / WEIGHTS} is not a safetensors file: {error}", file=WEIGHTS
+        ) from error
     digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
     return Bundle(path, manifest, digest, config, state, metrics)
 

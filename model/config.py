@@ -24,7 +24,9 @@ class _Frozen(BaseModel):
 class BackboneConfig(_Frozen):
     """The convolutional trunk."""
 
-    arch: str = Field(default="vgg11_bn", description="vgg11, vgg13, vgg16 or vgg19, with or without _bn")
+    arch: str = Field(
+        default="vgg11_bn", description="vgg11, vgg13, vgg16 or vgg19, with or without _bn"
+    )
     width: float = Field(
         default=1.0, gt=0.0, le=8.0, description="multiplies every layer's units (rounded to 8)"
     )
@@ -45,13 +47,17 @@ class RoutingConfig(_Frozen):
         "group_layers routed layers",
     )
     keep: Fraction | tuple[Fraction, ...] = Field(
-        default=0.5, description="share of a layer's units that one task uses; a list gives one per routed layer"
+        default=0.5,
+        description="share of a layer's units that one task uses; a list: one per routed layer",
     )
     routed_layers: str | tuple[int, ...] = Field(
-        default="all", description='"all", "none", "last:N", or a list of convolution indices from 0'
+        default="all",
+        description='"all", "none", "last:N", or a list of convolution indices from 0',
     )
     group_layers: int = Field(
-        default=0, ge=0, description="scheme tree: routed layers, counted from the first, routed by task group"
+        default=0,
+        ge=0,
+        description="scheme tree: routed layers, counted from the first, routed by task group",
     )
     seed: int = Field(default=0, ge=0, lt=2**32)
     unit_multiple: int = Field(
@@ -62,16 +68,18 @@ class RoutingConfig(_Frozen):
     @classmethod
     def _known_form(cls, value: str | tuple[int, ...]) -> str | tuple[int, ...]:
         if isinstance(value, str) and not re.fullmatch(r"all|none|last:[1-9]\d*", value):
-            raise ValueError(f'{value!r} is none of "all", "none", "last:N" or a list of layer indices')
+            raise ValueError(
+                f'{value!r} is none of "all", "none", "last:N" or a list of layer indices'
+            )
         return value
 
     def layers(self, count: int) -> list[int]:
-        """Indices of the routed ones among ``count`` convolutions; ConfigError if there is no such layer."""
+        """Indices of the routed ones among ``count`` convolutions; ConfigError for others."""
         if isinstance(self.routed_layers, tuple):
             wrong = [index for index in self.routed_layers if not 0 <= index < count]
             if wrong:
                 raise ConfigError(
-                    f"routed_layers names layer {wrong[0]}; this backbone has layers 0 to {count - 1}",
+                    f"routed_layers names layer {wrong[0]}; the backbone has 0 to {count - 1}",
                     routed_layers=list(self.routed_layers),
                 )
             return sorted(set(self.routed_layers))
@@ -80,7 +88,7 @@ class RoutingConfig(_Frozen):
         last = int(self.routed_layers.removeprefix("last:"))
         if last > count:
             raise ConfigError(
-                f"routed_layers is {self.routed_layers!r}, but this backbone has {count} convolutions",
+                f"routed_layers is {self.routed_layers!r}; the backbone has {count} convolutions",
                 routed_layers=self.routed_layers,
             )
         return list(range(count - last, count))
@@ -102,7 +110,10 @@ class HeadConfig(_Frozen):
     """Each task's own layers behind the pooled features."""
 
     embedding: int = Field(
-        default=32, ge=0, le=4096, description="units of each task's own embedding; 0: logits straight from the features"
+        default=32,
+        ge=0,
+        le=4096,
+        description="units of each task's own embedding; 0: logits straight from the features",
     )
 
 
@@ -133,7 +144,7 @@ class PreprocessConfig(_Frozen):
 
     @property
     def id(self) -> str:
-        """Identifies the pixels: equal ids give equal pixels (and normalisation) for equal bytes."""
+        """Equal ids give equal pixels and normalisation for equal bytes."""
         digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
         return f"pixels-v{PIXEL_FUNCTION_VERSION}-{digest}"
 

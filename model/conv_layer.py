@@ -1,4 +1,4 @@
-"""One routed convolution: conv -> batch norm -> Task Routing Layer -> ReLU (-> max pool), paper Figure 3."""
+"""One routed convolution (paper, Figure 3): conv -> batch norm -> TRL -> ReLU (-> max pool)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from model.batch_norm import BatchNorm
 from model.routing_layer import TaskRoutingLayer
@@ -28,17 +29,17 @@ class LayerShape:
 class RoutedConv(nn.Module):
     """A convolution in which a task may use a share of the input and output units.
 
-    Two ways to the same numbers: :meth:`forward` computes every unit and masks (the paper's way, the
-    reference); :meth:`forward_units` computes the named units only, from the named inputs only.
+    Two ways to the same numbers: :meth:`forward` computes every unit and masks (the paper's way,
+    the reference); :meth:`forward_units` computes the named units only, from the named inputs only.
     """
 
     def __init__(self, shape: LayerShape, mask: Tensor | None, norm_rows: int) -> None:
         """``mask``: bool [tasks, units], None where the layer is not routed."""
         super().__init__()
         self.shape = shape
-        # Left uninitialised: `build` draws the weights, `Bundle.network` loads them. With batch norm a bias
-        # would be lost in the mean.
-        self.conv = nn.utils.skip_init(
+        # Left uninitialised: `build` draws the weights, `Bundle.network` loads them. With batch
+        # norm a bias would be lost in the mean.
+        self.conv: nn.Conv2d = skip_init(  # type: ignore[no-untyped-call]
             nn.Conv2d, shape.in_units, shape.units, 3, padding=1, bias=not shape.batch_norm
         )
         self.norm = BatchNorm(shape.units, norm_rows) if shape.batch_norm else None
@@ -76,7 +77,7 @@ class RoutedConv(nn.Module):
         return F.max_pool2d(x, 2) if self.shape.pool else x
 
     def folded(self, norm_row: int) -> tuple[Tensor, Tensor]:
-        """Weight [units, in_units, 3, 3] and bias [units] with batch norm folded in (evaluation mode)."""
+        """Weight [units, in_units, 3, 3] and bias [units], batch norm (evaluation) folded in."""
         weight, bias = self.conv.weight.detach(), self.conv.bias
         if self.norm is None:
             return weight, torch.zeros(len(weight)) if bias is None else bias.detach()

@@ -1,4 +1,4 @@
-"""One convolution of a subnet: cut to the units in use, batch norm folded in, ReLU and pool behind it."""
+"""One convolution of a subnet: cut to the units in use, batch norm folded in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model.conv_layer import RoutedConv
 
 
 class CutConv:
-    """Dense convolution [N, in, H, W] -> ReLU -> optional 2x2 max pool, weights in channels-last order."""
+    """Dense convolution [N, in, H, W] -> ReLU -> optional 2x2 max pool, channels last."""
 
     def __init__(self, weight: Tensor, bias: Tensor, *, pool: bool) -> None:
         """``weight``: [out, in, 3, 3]; ``bias``: [out]."""

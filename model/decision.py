@@ -28,8 +28,8 @@ class Answer:
 def probabilities(task: Task, logits: Floats) -> Floats:
     """Calibrated probabilities from raw logits of one task.
 
-    ``logits``: [..., outputs]; columns beyond the task's outputs are ignored. Returns [...] of P(classes[1])
-    for a binary task, [..., classes] otherwise.
+    ``logits``: [..., outputs]; columns beyond the task's outputs are ignored. Returns [...] of
+    P(classes[1]) for a binary task, [..., classes] otherwise.
     """
     calibration = task.calibration
     scaled = logits[..., : task.outputs].astype(np.float64) * calibration.scale + calibration.shift
@@ -39,7 +39,8 @@ def probabilities(task: Task, logits: Floats) -> Floats:
         small = np.exp(-np.abs(logit))
         return (np.where(logit >= 0, 1.0, small) / (1.0 + small)).astype(np.float32)
     shifted = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
+    normalised: Floats = (shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32)
+    return normalised
 
 
 def answer(task: Task, logits: Floats) -> Answer:

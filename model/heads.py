@@ -1,4 +1,4 @@
-"""Task heads: each task's own embedding of the pooled features, then its logits (paper, section 3.3)."""
+"""Task heads (paper, section 3.3): each task's own embedding of the features, then its logits."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from model.tasks import TaskSet
 class TaskHeads(nn.Module):
     """One small network per task: features -> ReLU embedding -> logits; stored stacked.
 
-    Binary tasks have one logit, multi-class tasks one per class. With ``embedding`` 0 the logits are a
-    linear function of the features.
+    Binary tasks have one logit, multi-class tasks one per class. With ``embedding`` 0 the logits
+    are a linear function of the features.
     """
 
     logit_rows: Tensor  # int64 [tasks, max_outputs]: rows of ``weight``, 0 where ``padding``
@@ -50,7 +50,7 @@ class TaskHeads(nn.Module):
                 nn.init.normal_(self.weight[self._slice(task)], std=math.sqrt(1.0 / fan_in))
 
     def forward(self, features: Tensor, task: int | Tensor) -> Tensor:
-        """[N, features] -> [N, outputs] for one task, [N, max_outputs] padded with -inf for int64 [N]."""
+        """[N, features] -> [N, outputs] for one task; for int64 [N], [N, max_outputs] with -inf."""
         if isinstance(task, int):
             return self.forward_features(features, task, None)
         x = features
@@ -62,7 +62,7 @@ class TaskHeads(nn.Module):
         return logits.masked_fill(self.padding[task], -math.inf)
 
     def forward_features(self, features: Tensor, task: int, used: Tensor | None) -> Tensor:
-        """Logits [N, outputs] of one task from the features ``used`` (int64 [n]; None: all of them)."""
+        """Logits [N, outputs] of one task from the features ``used`` (int64 [n], None: all)."""
         weight, bias = self.weight[self._slice(task)], self.bias[self._slice(task)]
         if self.embed_weight is None or self.embed_bias is None:
             return F.linear(features, weight if used is None else weight[:, used], bias)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,20 @@ from model.routes import draw_routes
 _CACHED_TREES = 64
 
 
+class RoutedLayers(nn.ModuleList):
+    """The convolutions, first to last (nn.ModuleList with the element type spelt out)."""
+
+    if TYPE_CHECKING:
+
+        def __iter__(self) -> Iterator[RoutedConv]: ...
+        def __getitem__(self, index: int) -> RoutedConv: ...  # type: ignore[override]
+
+
 class RoutedNetwork(nn.Module):
     """Images and tasks to logits.
 
-    The task is an argument, never hidden state, so threads and mixed batches cannot disturb each other;
-    :meth:`set_active_task` exists for single-threaded loops in the paper's style only.
+    The task is an argument, never hidden state, so threads and mixed batches cannot disturb each
+    other; :meth:`set_active_task` exists for single-threaded loops in the paper's style only.
     """
 
     mean: Tensor  # [3, 1, 1], in pixel values 0..255
@@ -45,9 +55,12 @@ class RoutedNetwork(nn.Module):
             config.routing, [shape.units for shape in shapes], [task.group for task in self.tasks]
         )
         routed = [index for index, mask in enumerate(masks) if mask is not None]
-        # Up to and including the first routed layer every task sees the same numbers before the mask.
-        rows_from = routed[0] + 1 if routed and config.backbone.norm == "batch_per_task" else len(shapes)
-        self.layers = nn.ModuleList(
+        # Up to and including the first routed layer every task sees the same numbers before the
+        # mask.
+        rows_from = (
+            routed[0] + 1 if routed and config.backbone.norm == "batch_per_task" else len(shapes)
+        )
+        self.layers = RoutedLayers(
             RoutedConv(shape, mask, len(self.tasks) if index >= rows_from else 1)
             for index, (shape, mask) in enumerate(zip(shapes, masks, strict=True))
         )
@@ -57,16 +70,14 @@ class RoutedNetwork(nn.Module):
         self._active_task: int | None = None
         self._trees: OrderedDict[tuple[int, ...], tuple[Branch, ...]] = OrderedDict()
         self._layer_routes: list[LayerRoutes] | None = None
-        self.register_load_state_dict_post_hook(lambda module, _: module.routes_changed())
-
-    # -- the three ways forward -------------------------------------------------------------------
 
     def forward(self, images: Tensor, task: int | Tensor | None = None) -> Tensor:
         """The reference: every unit is computed, then masked (paper, equation 1).
 
         Args:
             images: uint8 [N, H, W, 3].
-            task: one task index for the whole batch -> [N, outputs]; or int64 [N], row i answers task[i] ->
+            task: one task index for the whole batch -> [N, outputs]; or int64 [N], row i answers
+                task[i] ->
                 [N, max_outputs], padded with -inf. None: the task of :meth:`set_active_task`.
         """
         chosen = self._check_task(self._active_task if task is None else task)
@@ -79,7 +90,8 @@ class RoutedNetwork(nn.Module):
     def forward_cut(self, images: Tensor, task: int) -> Tensor:
         """Value and gradients of ``forward(images, task)`` at the cost of the task's own units.
 
-        In training mode, the running statistics of units that the task does not use stay as they are.
+        In training mode, the running statistics of units that the task does not use stay as they
+        are.
         """
         return self.forward_tasks(images, [task])[0]
 
@@ -108,10 +120,8 @@ class RoutedNetwork(nn.Module):
                 for task in fork.tasks:
                     logits[task] = self.heads.forward_features(features, task, fork.units)
 
-    # -- convenience and inspection -----------------------------------------------------------------
-
     def set_active_task(self, task: int) -> None:
-        """The paper's interface: later ``forward(images)`` calls answer ``task``. Not for concurrent use."""
+        """The paper's interface: later ``forward(images)`` answers ``task``; single-threaded."""
         self._check_task(task)
         self._active_task = task
 
@@ -146,13 +156,17 @@ class RoutedNetwork(nn.Module):
         self._layer_routes = None
         self._trees.clear()
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.routes_changed()
+
     def parameter_counts(self) -> dict[str, int]:
         """Trainable parameters of the trunk and of all heads."""
         heads = sum(p.numel() for p in self.heads.parameters())
         return {"trunk": sum(p.numel() for p in self.parameters()) - heads, "heads": heads}
 
     def normalise(self, images: Tensor) -> Tensor:
-        """uint8 [N, H, W, 3] -> float [N, 3, H, W], data-set mean and deviation removed (section 4.3)."""
+        """uint8 [N, H, W, 3] -> float [N, 3, H, W] less the data-set mean, over its deviation."""
         spec = self.config.preprocess
         if images.ndim != 4 or images.dtype != torch.uint8 or tuple(images.shape[1:]) != (
             spec.height, spec.width, 3,
@@ -170,16 +184,18 @@ class RoutedNetwork(nn.Module):
         if isinstance(task, int):
             if not 0 <= task < count:
                 raise IndexError(f"task index {task}; this network has tasks 0 to {count - 1}")
-        elif task.numel() and not (0 <= int(task.min()) and int(task.max()) < count):
-            raise IndexError(f"task indices {task.tolist()}; this network has tasks 0 to {count - 1}")
+        elif task.numel() and not (int(task.min()) >= 0 and int(task.max()) < count):
+            raise IndexError(
+                f"task indices {task.tolist()}; this network has tasks 0 to {count - 1}"
+            )
         return task
 
 
 def build(config: ModelConfig, seed: int = 0) -> RoutedNetwork:
     """A network with random weights drawn from ``seed`` and routes from ``config.routing.seed``.
 
-    He initialisation (fan-in), counting the inputs that a task really receives: with keep 0.4 a unit sums
-    0.4 of the inputs, and without batch norm the signal would fade layer by layer.
+    He initialisation (fan-in), counting the inputs that a task really receives: with keep 0.4 a
+    unit sums 0.4 of the inputs, and without batch norm the signal would fade layer by layer.
     """
     network = RoutedNetwork(config)
     with torch.random.fork_rng(devices=[]):

@@ -1,7 +1,8 @@
 """The plan that runs subnets: shared layers once per image, then each task's own units only.
 
-A plan walks the tree of :mod:`model.route_tree` over the model's tasks, with batch norm folded into weights
-that are cut to the units in use. Cut weights are made on demand and kept under a byte budget.
+A plan walks the tree of :mod:`model.route_tree` over the model's tasks, with batch norm folded into
+weights that are cut to the units in use. Cut weights are made on demand and kept under a byte
+budget.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Image bytes to the pixels the network sees: one function for training and for serving.
 
-Order: limits from the header -> decode -> EXIF orientation -> 16-bit, palette, CMYK, alpha to RGB ->
-resize. Normalisation happens on the device, inside the network, so that queues and caches hold uint8.
+Order: limits from the header -> decode -> EXIF orientation -> 16-bit, palette, CMYK, alpha to RGB
+-> resize. Normalisation happens on the device, inside the network, so that queues and caches hold
+uint8.
 """
 
 from __future__ import annotations
@@ -22,9 +23,17 @@ Pixels = npt.NDArray[np.uint8]
 ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP")
 EXIF_ORIENTATION = 0x0112
 
-# What Pillow raises for damaged files, by decoder: OSError (truncation), SyntaxError and ValueError (PNG),
-# struct.error is wrapped; MemoryError for lengths that lie.
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError, Image.DecompressionBombError)
+# What Pillow raises for damaged files, by decoder: OSError (truncation), SyntaxError and ValueError
+# (PNG), struct.error is wrapped; MemoryError for lengths that lie.
+_DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    MemoryError,
+    Image.DecompressionBombError,
+)
 
 
 @dataclass(frozen=True)
@@ -91,9 +100,11 @@ def load_pixels(array: Pixels, spec: PreprocessConfig) -> Pixels:
 
     Equal to :func:`load_image` of the same picture in a lossless file.
     """
-    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
+    if array.dtype != np.uint8 or not (
+        array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
+    ):
         raise InvalidImageError(
-            f"pixels have dtype {array.dtype} and shape {array.shape}; expected uint8 [h, w] or [h, w, 3]"
+            f"pixels are {array.dtype} {array.shape}; expected uint8 [h, w] or [h, w, 3]"
         )
     return _resize(Image.fromarray(array).convert("RGB"), spec)
 
@@ -104,7 +115,9 @@ def _open(data: bytes) -> Image.Image:
     except UnidentifiedImageError as error:
         accepted = ", ".join(ACCEPTED_FORMATS)
         if _has_accepted_signature(data):
-            raise InvalidImageError(f"the image is damaged: {len(data)} bytes, header unreadable") from error
+            raise InvalidImageError(
+                f"the image is damaged: {len(data)} bytes, header unreadable"
+            ) from error
         raise UnsupportedImageError(
             f"the {len(data)} bytes are not an image of an accepted type ({accepted})",
             accepted=list(ACCEPTED_FORMATS),
@@ -116,8 +129,10 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _has_accepted_signature(data: bytes) -> bool:
-    """True for a damaged file of an accepted type, which deserves another message than a text file."""
-    return data.startswith((b"\xff\xd8", b"\x89PNG")) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+    """True for a damaged file of an accepted type: a different fault than a text file."""
+    return data.startswith((b"\xff\xd8", b"\x89PNG")) or (
+        data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+    )
 
 
 def _upright(image: Image.Image) -> Image.Image:

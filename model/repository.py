@@ -1,7 +1,7 @@
 """A repository: the directory that holds every published version of every model.
 
-    ROOT/NAME/LATEST      the version served by default, replaced atomically, written last
-    ROOT/NAME/VERSION/    1, 2, 3, ...: one bundle each, never changed once published
+ROOT/NAME/LATEST      the version served by default, replaced atomically, written last
+ROOT/NAME/VERSION/    1, 2, 3, ...: one bundle each, never changed once published
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Repository:
         self.root = Path(root)
 
     def names(self) -> list[str]:
-        """Models with at least one published version; RepositoryError if the root cannot be read."""
+        """Models with a published version; RepositoryError if the root cannot be read."""
         try:
             entries = sorted(entry.name for entry in self.root.iterdir() if entry.is_dir())
         except OSError as error:
@@ -45,7 +45,7 @@ class Repository:
         try:
             if not self.root.is_dir():
                 raise RepositoryError(
-                    f"repository {self.root} is not a directory; train or init a model into it first",
+                    f"repository {self.root} is not a directory; train or init a model into it",
                     repository=str(self.root),
                 )
             entries = [entry.name for entry in directory.iterdir()] if directory.is_dir() else []
@@ -110,8 +110,8 @@ class Repository:
     ) -> int:
         """Publish ``network`` as the next version and make it the latest; returns the version.
 
-        Staged beside the versions, flushed, verified by loading, then renamed: a reader sees a whole bundle
-        or none. After a crash at any point LATEST still names a whole bundle.
+        Staged beside the versions, flushed, verified by loading, then renamed: a reader sees a
+        whole bundle or none. After a crash at any point LATEST still names a whole bundle.
 
         Raises:
             RepositoryError: the directory cannot be written.
@@ -142,7 +142,8 @@ class Repository:
     def _directory(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
             raise UnknownModelError(
-                f"{name[:100]!r} is not a model name: letters, digits, '.', '_' and '-' only", model=name
+                f"{name[:100]!r} is not a model name: letters, digits, '.', '_' and '-' only",
+                model=name,
             )
         return self.root / name
 

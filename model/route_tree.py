@@ -1,8 +1,9 @@
 """The tree of distinct computations behind a set of tasks.
 
-Two tasks share a layer's computation when everything before it is equal: the same routes in the earlier
-layers and the same batch-norm statistics. They part only *after* a mask, so the first routed convolution is
-still computed once. Training walks this tree with autograd, serving walks it with folded, cut weights.
+Two tasks share a layer's computation when everything before it is equal: the same routes in the
+earlier layers and the same batch-norm statistics. They part only *after* a mask, so the first
+routed convolution is still computed once. Training walks this tree with autograd, serving walks it
+with folded, cut weights.
 """
 
 from __future__ import annotations
@@ -48,8 +49,12 @@ class Fork:
 
     tasks: tuple[int, ...]
     units: Tensor | None  # int64, None for all: the layer's units that these tasks use
-    select: Tensor | None  # int64 positions of ``units`` within the branch's output, None for all of it
-    branches: tuple[Branch, ...]  # the next layer; empty behind the last one, where the heads follow
+    select: (
+        Tensor | None
+    )  # int64 positions of ``units`` within the branch's output, None for all of it
+    branches: tuple[
+        Branch, ...
+    ]  # the next layer; empty behind the last one, where the heads follow
 
 
 def route_tree(layers: Sequence[LayerRoutes], tasks: Sequence[int]) -> tuple[Branch, ...]:

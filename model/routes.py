@@ -19,12 +19,12 @@ def draw_routes(
 ) -> list[Tensor | None]:
     """Routes of every layer: bool [tasks, units], or None where the layer is not routed.
 
-    ``units`` are the layers' output channels, ``groups`` the group of each task. The draw depends on
-    the seed, the layer's index and the shapes only, so equal configurations give equal routes.
+    ``units`` are the layers' output channels, ``groups`` the group of each task. The draw depends
+    on the seed, the layer's index and the shapes only, so equal configurations give equal routes.
 
     Raises:
-        ConfigError: a keep fraction that leaves a task without units, or too many tasks for disjoint
-            subnets.
+        ConfigError: a keep fraction that leaves a task without units, or too many tasks for
+            disjoint subnets.
     """
     layers = config.layers(len(units))
     keeps = dict(zip(layers, config.keep_per_layer(len(layers)), strict=True))
@@ -42,7 +42,7 @@ def draw_routes(
 
 
 def kept_units(keep: float, units: int, multiple: int) -> int:
-    """Units that a task keeps: round(keep * units), rounded to ``multiple``, never none, at most all."""
+    """round(keep * units) to the nearest ``multiple``; never none, at most all."""
     kept = int(keep * units / multiple + 0.5) * multiple
     return min(units, max(kept, multiple))
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 class TaskRoutingLayer(nn.Module):
     """Keeps a task's units and sets the others to zero: ``out = M[task] * x``.
 
-    Sits between batch norm and ReLU. The mask is a buffer: not a parameter, not trained, saved with the
-    weights. Out of place, and by selection rather than multiplication, so the gradient of an unused unit is
-    exactly zero whatever its value.
+    Sits between batch norm and ReLU. The mask is a buffer: not a parameter, not trained, saved with
+    the weights. Out of place, and by selection rather than multiplication, so the gradient of an
+    unused unit is exactly zero whatever its value.
     """
 
     mask: Tensor  # bool [tasks, units]
@@ -20,9 +20,13 @@ class TaskRoutingLayer(nn.Module):
         """``mask``: bool [tasks, units]; every task must keep at least one unit."""
         super().__init__()
         if mask.dtype != torch.bool or mask.ndim != 2:
-            raise ValueError(f"mask must be bool [tasks, units], got {mask.dtype} {tuple(mask.shape)}")
+            raise ValueError(
+                f"mask must be bool [tasks, units], got {mask.dtype} {tuple(mask.shape)}"
+            )
         if not bool(mask.any(dim=1).all()):
-            raise ValueError("a task without units in its mask would answer the same for every image")
+            raise ValueError(
+                "a task without units in its mask would answer the same for every image"
+            )
         self.register_buffer("mask", mask.clone())
 
     def forward(self, x: Tensor, task: int | Tensor) -> Tensor:

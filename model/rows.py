@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class RowBatch:
-    """Rows over a set of distinct images: row r asks task ``task_index[r]`` of image ``image_index[r]``."""
+    """Row r asks task ``task_index[r]`` of the distinct image ``image_index[r]``."""
 
     images: Tensor  # uint8 [N, H, W, 3]
     image_index: Tensor  # int64 [R]

@@ -1,12 +1,13 @@
 """Three ways to run a batch of rows, one answer.
 
-``masked``   the paper's way: group rows by task, set the task's masks, run the full network; the reference
+``masked``   the paper's way: group rows by task, set the task's masks, run the full network; the
+reference
 ``mixed``    one batch of many tasks, one mask row gathered per row
 ``subnet``   what tasks share once per image, then each task's own units only (:mod:`model.plan`)
 ``auto``     whichever measures fastest on this machine for this model
 
-All give the same numbers (within 1e-5 of a probability in float32), and no row's answer depends on the other
-rows of its batch.
+All give the same numbers (within 1e-5 of a probability in float32), and no row's answer depends on
+the other rows of its batch.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class MaskedForward:
     def __call__(self, batch: RowBatch) -> Tensor:
         logits = torch.full((len(batch), self._network.tasks.max_outputs), -math.inf)
         images = batch.images.to(self._device)
-        for task in batch.task_index.unique().tolist():
+        for task in torch.unique(batch.task_index).tolist():
             rows = (batch.task_index == task).nonzero().flatten()
             answered = self._network(images[batch.image_index[rows].to(self._device)], task)
             logits[rows, : answered.shape[1]] = answered.float().cpu()
@@ -82,7 +83,7 @@ def make_forward(
     sample: RowBatch | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Forward:
-    """The forward for ``strategy``; ``auto`` times every strategy on ``sample`` and takes the fastest.
+    """The forward for ``strategy``; ``auto`` times them all on ``sample`` and takes the fastest.
 
     ``sample`` defaults to one image asked for all tasks, at most 40 of them.
     """

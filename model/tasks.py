@@ -19,7 +19,7 @@ TaskName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^,*\s]
 
 
 class Calibration(BaseModel):
-    """Maps raw logits to calibrated ones: ``scale * logit + shift`` (Platt; temperature = 1/scale)."""
+    """Calibrated logit = ``scale * logit + shift`` (Platt scaling; temperature = 1/scale)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,7 +50,9 @@ class Task(BaseModel):
     @model_validator(mode="after")
     def _distinct_classes(self) -> Task:
         if len(self.classes) < 2:
-            raise ValueError(f"task {self.name!r} has {len(self.classes)} class; it needs at least two")
+            raise ValueError(
+                f"task {self.name!r} has {len(self.classes)} class; it needs at least two"
+            )
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"task {self.name!r} names a class twice: {', '.join(self.classes)}")
         return self

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from model.conv_layer import LayerShape
 
-POOL = 0
-VGG_LAYOUTS: dict[str, tuple[int, ...]] = {
-    "vgg11": (64, POOL, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL),
-    "vgg13": (64, 64, POOL, 128, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL),
-    "vgg16": (64, 64, POOL, 128, 128, POOL, *(256,) * 3, POOL, *(512,) * 3, POOL, *(512,) * 3, POOL),
-    "vgg19": (64, 64, POOL, 128, 128, POOL, *(256,) * 4, POOL, *(512,) * 4, POOL, *(512,) * 4, POOL),
-}  # fmt: skip
+BLOCK_UNITS = (64, 128, 256, 512, 512)
+# Convolutions per block; a 2x2 max pool ends every block.
+VGG_BLOCKS: dict[str, tuple[int, ...]] = {
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
 UNIT_MULTIPLE = 8
 
 
@@ -22,14 +23,13 @@ def vgg_layers(
     A pool that would leave less than one pixel is left out, so that images from 28 px up work.
     """
     layers: list[LayerShape] = []
-    channels, smaller_side = 3, min(image_size)
-    for entry in VGG_LAYOUTS[name]:
-        if entry == POOL:
-            if smaller_side >= 2:
-                layers[-1] = layers[-1].with_pool()
-                smaller_side //= 2
-            continue
-        units = max(UNIT_MULTIPLE, round(entry * width / UNIT_MULTIPLE) * UNIT_MULTIPLE)
-        layers.append(LayerShape(channels, units, batch_norm=batch_norm))
-        channels = units
+    in_units, smaller_side = 3, min(image_size)
+    for block_units, depth in zip(BLOCK_UNITS, VGG_BLOCKS[name], strict=True):
+        units = max(UNIT_MULTIPLE, round(block_units * width / UNIT_MULTIPLE) * UNIT_MULTIPLE)
+        for _ in range(depth):
+            layers.append(LayerShape(in_units, units, batch_norm=batch_norm))
+            in_units = units
+        if smaller_side >= 2:
+            layers[-1] = layers[-1].with_pool()
+            smaller_side //= 2
     return layers
