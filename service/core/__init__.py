@@ -1,0 +1,1 @@
+"""Everything between decoded requests and answers, free of any protocol."""

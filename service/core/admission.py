@@ -1,0 +1,156 @@
+"""Who is let in: bounds on rows, on bytes and on the time that a request would wait."""
+
+from __future__ import annotations
+
+import math
+
+from service.core.errors import OverloadedError
+from service.core.job import Job
+from service.core.limits import SchedulerLimits
+
+# A prediction is never exact: a request is let in if it would be answered in this share of its
+# time.
+_HEADROOM = 0.8
+# Fewer waiting requests than this are a few patient callers, not an overload: only their own
+# deadlines count.
+_FEW_REQUESTS = 32
+MIN_RETRY_AFTER_S = 1
+MAX_RETRY_AFTER_S = 60
+
+
+class Throughput:
+    """Rows per second of engine time over about the last twenty batches."""
+
+    _FORGET = 0.95
+
+    def __init__(self) -> None:
+        self._rows = 0.0
+        self._seconds = 0.0
+
+    def observe(self, rows: int, seconds: float) -> None:
+        self._rows = self._rows * self._FORGET + rows
+        self._seconds = self._seconds * self._FORGET + seconds
+
+    @property
+    def rows_per_second(self) -> float | None:
+        """None before the first batch."""
+        return self._rows / self._seconds if self._seconds > 0.0 else None
+
+
+class Admission:
+    """Everything let in and not answered yet. Not thread-safe: the scheduler's lock guards it."""
+
+    def __init__(self, limits: SchedulerLimits) -> None:
+        self._limits = limits
+        self._jobs: dict[Job, None] = {}
+        self.rows = 0  # let in and not yet taken by the engine, images still being decoded included
+        self.unanswered = 0  # the same and those in the engine
+        self.bytes = 0
+        self.throughput = Throughput()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def jobs(self) -> list[Job]:
+        return list(self._jobs)
+
+    def check(self, rows: int, size: int, remaining_s: float, fair_rows: int) -> None:
+        """Let a request of ``rows`` rows and ``size`` bytes pass, or raise OverloadedError.
+
+        Args:
+            remaining_s: until the request's deadline.
+            fair_rows: most rows of one request in a batch while others wait.
+        """
+        limits = self._limits
+        if self.rows + rows > limits.max_queue_rows:
+            raise self._overloaded(
+                "queue_rows",
+                f"the queue holds {self.rows} rows and this request has {rows}; "
+                f"the limit is {limits.max_queue_rows} (max_queue_rows)",
+            )
+        if self.bytes + size > limits.max_queue_bytes:
+            raise self._overloaded(
+                "queue_bytes",
+                f"waiting requests hold {self.bytes} bytes of images and this one needs {size}; "
+                f"the limit is {limits.max_queue_bytes} (max_queue_bytes)",
+            )
+        self._check_wait(rows, remaining_s, fair_rows)
+
+    def add(self, job: Job) -> None:
+        self._jobs[job] = None
+        self.rows += job.rows
+        self.unanswered += job.rows
+        self.bytes += job.bytes
+
+    def shrink(self, job: Job, rows: int, size: int) -> None:
+        """``job``, still untouched, turned out to have only ``rows`` rows and ``size`` bytes."""
+        self.rows -= job.rows - rows
+        self.unanswered -= job.rows - rows
+        self.bytes -= job.bytes - size
+        job.rows, job.bytes = rows, size
+
+    def took(self, rows: int) -> None:
+        """The engine took ``rows`` rows."""
+        self.rows -= rows
+
+    def answered(self, job: Job, rows: int) -> None:
+        """``rows`` rows of ``job`` came back from the engine."""
+        job.answered += rows
+        if job in self._jobs:
+            self.unanswered -= rows
+
+    def remove(self, job: Job) -> None:
+        """``job`` is over; rows of it that are in the engine no longer count."""
+        if job in self._jobs:
+            del self._jobs[job]
+            self.rows -= job.pending
+            self.unanswered -= job.unanswered
+            self.bytes -= job.bytes
+
+    def retry_after_s(self) -> int:
+        """Whole seconds until what waits now is done, within bounds."""
+        rate = self.throughput.rows_per_second
+        seconds = self.unanswered / rate if rate else MIN_RETRY_AFTER_S
+        return min(max(math.ceil(seconds), MIN_RETRY_AFTER_S), MAX_RETRY_AFTER_S)
+
+    def _check_wait(self, rows: int, remaining_s: float, fair_rows: int) -> None:
+        rate = self.throughput.rows_per_second
+        if rate is None or not self._jobs:
+            # An idle engine takes anything: also what keeps a wrong measurement from refusing for
+            # ever.
+            return
+        delay = self._limits.max_queue_delay_s if len(self._jobs) >= _FEW_REQUESTS else math.inf
+        bound = min(delay + rows / rate, _HEADROOM * remaining_s)
+        if (self.unanswered + rows) / rate <= bound:
+            return  # even after everything that waits
+        expected = (self._rows_ahead(rows, fair_rows) + rows) / rate
+        if expected <= bound:
+            return
+        if expected > _HEADROOM * remaining_s:
+            raise self._overloaded(
+                "deadline",
+                f"an answer is expected in {expected:.2f} s, too late for this request's deadline "
+                f"in {remaining_s:.2f} s; {self.unanswered} rows wait",
+            )
+        raise self._overloaded(
+            "queue_delay",
+            f"an answer is expected in {expected:.2f} s; new requests wait at most "
+            f"{self._limits.max_queue_delay_s:.2f} s (max_queue_delay_ms); "
+            f"{self.unanswered} rows wait",
+        )
+
+    def _rows_ahead(self, rows: int, fair_rows: int) -> int:
+        """Rows that run before a new request is done: large jobs take their share only."""
+        turns = math.ceil(rows / fair_rows) * fair_rows
+        return sum(min(job.unanswered, turns) for job in self._jobs)
+
+    def _overloaded(self, reason: str, message: str) -> OverloadedError:
+        retry = self.retry_after_s()
+        return OverloadedError(
+            f"{message}; try again in {retry} s",
+            retry_after_s=retry,
+            reason=reason,
+            queue_rows=self.rows,
+            queue_bytes=self.bytes,
+        )

@@ -1,0 +1,209 @@
+"""Runs batches on the engine thread and keeps one row's fault from hurting the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from model.rows import RowBatch
+from service.core.clock import Clock
+from service.core.errors import ForwardError, NonFiniteError, RowError, RowMemoryError
+from service.core.heartbeat import Heartbeat
+from service.core.job import Slice, count_rows, split
+from service.core.row_limit import RowLimit
+from service.core.served import ServedModel
+from service.core.telemetry import BatchReport
+
+logger = logging.getLogger(__name__)
+
+
+class EngineBrokenError(Exception):
+    """The model cannot even answer the row that it was warmed up with: no request is to blame."""
+
+
+def assemble(slices: Sequence[Slice]) -> RowBatch:
+    """The rows of ``slices`` with every distinct image once."""
+    images: list[np.ndarray] = []
+    image_index, task_index = [], []
+    for job, start, stop in slices:
+        rows = np.arange(start, stop)
+        first, last = start // job.tasks_per_image, (stop - 1) // job.tasks_per_image
+        image_index.append(rows // job.tasks_per_image + (len(images) - first))
+        task_index.append(job.row_tasks(start, stop))
+        images.extend(job.images[first : last + 1])
+    return RowBatch(
+        torch.from_numpy(np.stack(images)),
+        torch.from_numpy(np.concatenate(image_index)),
+        torch.from_numpy(np.concatenate(task_index)),
+    )
+
+
+def probe_batch(model: ServedModel) -> RowBatch:
+    """One grey image with the first task: what every sound model can answer."""
+    spec = model.config.preprocess
+    grey = torch.full((1, spec.height, spec.width, 3), 127, dtype=torch.uint8)
+    return RowBatch.all_pairs(grey, [0])
+
+
+class BatchRunner:
+    """Fills in logits and errors of the jobs that a batch is made of. Engine thread only."""
+
+    def __init__(self, clock: Clock, limit: RowLimit, heartbeat: Heartbeat) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._heartbeat = heartbeat
+
+    def run(self, slices: Sequence[Slice], release: str) -> BatchReport:
+        """Run one batch; afterwards each of its rows has logits or an error.
+
+        Raises:
+            EngineBrokenError: see there; the rows have neither.
+        """
+        model = slices[0].job.model
+        start = self._clock.now()
+        batch = assemble(slices)
+        assembled = self._clock.now()
+        report = BatchReport(
+            model,
+            plan=model.strategy,
+            release=release,
+            rows=len(batch),
+            tasks=len(torch.unique(batch.task_index)),
+            images=len(batch.images),
+            assemble_seconds=assembled - start,
+        )
+        self._attempt(model, slices, batch, report)
+        end = self._clock.now()
+        report.forward_seconds, report.seconds = end - assembled, end - start
+        if not report.failures["oom"]:
+            self._limit.fitted()
+        return report
+
+    def _attempt(
+        self,
+        model: ServedModel,
+        slices: Sequence[Slice],
+        batch: RowBatch,
+        report: BatchReport,
+    ) -> None:
+        self._heartbeat.beat()
+        try:
+            logits = _checked(model.forward(batch), batch, model)
+        except (
+            Exception
+        ) as error:  # whatever a model raises must reach its requests, not end the thread
+            kind = "oom" if is_out_of_memory(error) else "exception"
+            report.failures[kind] += 1
+            logger.warning("a batch of %d rows failed (%s): %r", len(batch), kind, error)
+            failure = error
+        else:
+            _store(slices, logits)
+            self._refuse_faulty_rows(model, slices, batch, logits, report)
+            return
+        # Outside the except block, where the traceback would keep the failed batch's tensors alive.
+        self._narrow_down(model, slices, report, kind, failure.with_traceback(None))
+
+    def _narrow_down(
+        self,
+        model: ServedModel,
+        slices: Sequence[Slice],
+        report: BatchReport,
+        kind: str,
+        failure: Exception,
+    ) -> None:
+        rows = count_rows(slices)
+        if kind == "oom":
+            self._limit.out_of_memory(rows)
+            _release_cached_memory()
+        if kind == "exception" or rows == 1:
+            self._probe(model, failure)
+        if rows == 1:
+            job, row, _ = slices[0]
+            job.errors[row] = _row_error(kind, model, int(job.tasks[row % job.tasks_per_image]))
+            return
+        for half in split(slices, rows // 2):
+            waited_for = [part for part in half if not part.job.closed]
+            if waited_for:
+                self._attempt(model, waited_for, assemble(waited_for), report)
+
+    def _probe(self, model: ServedModel, failure: Exception) -> None:
+        """Tell a guilty row from a broken engine."""
+        batch = probe_batch(model)
+        try:
+            _checked(model.forward(batch), batch, model)
+        except Exception as error:
+            raise EngineBrokenError(
+                f"a batch failed with {failure!r}, and so did the probe row: {error!r}"
+            ) from error
+
+    def _refuse_faulty_rows(
+        self,
+        model: ServedModel,
+        slices: Sequence[Slice],
+        batch: RowBatch,
+        logits: np.ndarray,
+        report: BatchReport,
+    ) -> None:
+        faulty = model.decisions.faulty_rows(batch.task_index.numpy(), logits)
+        if not len(faulty):
+            return
+        report.failures["nan"] += 1
+        at = 0
+        for job, start, stop in slices:
+            inside = faulty[(at <= faulty) & (faulty < at + stop - start)]
+            for row in (inside - at + start).tolist():
+                task = model.tasks[int(job.tasks[row % job.tasks_per_image])].name
+                job.errors[row] = NonFiniteError(
+                    f"the network's answer for task {task!r} is not a number; version "
+                    f"{model.version} of {model.name!r} may be damaged: check its held-out figures "
+                    "or go back a version",
+                    task=task,
+                )
+            at += stop - start
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an accelerator or the host refused memory."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    # The CPU allocator raises a plain RuntimeError.
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _release_cached_memory() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _checked(logits: torch.Tensor, batch: RowBatch, model: ServedModel) -> np.ndarray:
+    expected = (len(batch), model.tasks.max_outputs)
+    if tuple(logits.shape) != expected:
+        raise ValueError(
+            f"strategy {model.strategy!r} answered shape {tuple(logits.shape)}, expected {expected}"
+        )
+    found: np.ndarray = logits.numpy()
+    return found
+
+
+def _store(slices: Sequence[Slice], logits: np.ndarray) -> None:
+    at = 0
+    for job, start, stop in slices:
+        job.logits[start:stop] = logits[at : at + stop - start]
+        at += stop - start
+
+
+def _row_error(kind: str, model: ServedModel, task: int) -> RowError:
+    name = model.tasks[task].name
+    if kind == "oom":
+        return RowMemoryError(
+            f"out of memory for a single row (task {name!r}); give the process more memory",
+            task=name,
+        )
+    return ForwardError(
+        f"the network failed for task {name!r} on this image; the log has the reason under the "
+        "request's time",
+        task=name,
+    )

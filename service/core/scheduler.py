@@ -1,0 +1,471 @@
+"""The scheduler: between requests on the event loop and batches on the engine thread.
+
+Every rule of concurrency in the service is here, a sentence each;
+``tests/service/core/test_rules.py`` has one test for each, named after it.
+
+Ownership
+    1. The engine thread alone runs the model.
+    2. The event loop alone hears that a job is done: callbacks and telemetry are posted to it.
+    3. One lock guards the queue and every job in it, and it is never held while the model runs.
+
+Admission
+    4. A request is let in whole or refused whole, before its images are decoded.
+    5. The rows let in and not yet taken never exceed max_queue_rows, the bytes of unanswered
+       requests never exceed max_queue_bytes.
+    6. A request that would be answered too late is refused at once, unless nothing else waits.
+    7. A refused request is told when to come back: the rows that wait, over the rows per second
+       measured.
+
+Order
+    8. Jobs leave by urgency, which is arrival + min(time to the deadline, ageing): the earliest
+       deadline first, but nobody is overtaken by requests that arrive more than the ageing time
+       after it.
+    9. Among equally urgent jobs the one that came first goes first; the task never matters, so no
+       task can starve or monopolise the engine.
+    10. While others wait a job gets at most its share of a batch, or one image; room that nobody
+        else uses is its own.
+    11. A batch has rows of one served model only, the most urgent job's.
+    12. An image is in a batch once, however many of its rows are; a job larger than a batch is
+        spread over several.
+
+Start
+    13. A free engine starts at once, unless the cost model says that waiting for the next request
+        pays.
+    14. It never waits longer than max_batch_delay, past a deadline, for a full batch, or while
+        draining.
+    15. No batch is planned to last longer than max_batch_duration, but 32 rows are always allowed.
+
+Cancellation
+    16. Cancelling removes a job's waiting rows at once; rows in the engine run on and are thrown
+        away.
+
+Deadlines
+    17. No row is run after its job's deadline: the job is answered deadline_exceeded when the
+        engine gets to it.
+
+Exceptions
+    18. A batch that fails is halved until the guilty rows are alone: they get the error, all others
+        their answers.
+    19. If the probe row fails too, no row is guilty: the engine is broken and stops.
+    20. Out of memory halves the batch limit, which grows back slowly; the rows are run again in
+        halves.
+    21. A row whose logits are not finite gets an error, its batch-mates get their answers.
+
+Engine
+    22. A dead engine fails every waiting job at once with engine_down, and new ones are refused.
+    23. A hung engine does the same; when it comes back its late results are thrown away and service
+        resumes.
+
+Shutdown
+    24. While draining new requests are refused, those let in are answered, and nothing waits for a
+        fuller batch.
+    25. What is unanswered when the drain time is over gets draining.
+    26. After close the engine ends behind the batch it is running.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from model.errors import TaskRouteError
+from service.core.admission import Admission
+from service.core.clock import Clock
+from service.core.cost import Arrivals, CostModel, pays_to_wait
+from service.core.decisions import Indices
+from service.core.engine import HEARTBEAT_S, Action, Call, Run, Sleep, Stop
+from service.core.errors import (
+    DeadlineError,
+    DrainingError,
+    EngineDownError,
+    OverloadedError,
+    TooManyRowsError,
+)
+from service.core.job import Job, Pixels, Slice, count_rows
+from service.core.limits import SchedulerLimits
+from service.core.row_limit import RowLimit
+from service.core.row_queue import RowQueue
+from service.core.served import ServedModel
+from service.core.telemetry import BatchReport, Telemetry
+
+logger = logging.getLogger(__name__)
+
+# Smaller batches would spend themselves on fixed cost, whatever the cost model believes.
+_ALWAYS_ALLOWED_ROWS = 32
+_DRAINING_RETRY_S = 1
+_ENGINE_DOWN_RETRY_S = 5
+
+Result = TypeVar("Result")
+Post = Callable[..., object]
+
+
+class Scheduler:
+    """Lets requests in, cuts batches for the engine, hands answers back. See the module's rules.
+
+    ``post(function, *arguments)`` runs a function on the event loop, from any thread.
+    """
+
+    def __init__(
+        self,
+        limits: SchedulerLimits,
+        clock: Clock,
+        telemetry: Telemetry,
+        post: Post,
+        row_limit: RowLimit | None = None,
+    ) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._telemetry = telemetry
+        self._post_to_loop = post
+        self.row_limit = row_limit or RowLimit(limits.max_batch_rows)
+        self._changed = threading.Condition()
+        self._changes = 0  # counts what the engine might have to react to
+        self._seen = 0
+        self._queue = RowQueue()
+        self._admission = Admission(limits)
+        self._arrivals = Arrivals()
+        self._costs: WeakKeyDictionary[ServedModel, dict[str, CostModel]] = WeakKeyDictionary()
+        self._calls: deque[Call] = deque()
+        self._fair_rows = self._share_of(limits.max_batch_rows)
+        self._held_since: float | None = None
+        self._down: str | None = None  # why the engine cannot answer
+        self._draining = False
+        self._closed = False
+
+    # -- called on the event loop -----------------------------------------------------------------
+
+    def admit(
+        self,
+        model: ServedModel,
+        tasks: Indices,
+        images: int,
+        encoded_bytes: int,
+        deadline: float,
+        on_done: Callable[[Job], None],
+    ) -> Job:
+        """Let in a request for ``images`` images and ``tasks``, before they are decoded.
+
+        What is let in must be submitted or withdrawn.
+
+        Raises:
+            DrainingError, EngineDownError: nobody is let in now.
+            TooManyRowsError: never fits.
+            OverloadedError: does not fit now.
+        """
+        now = self._clock.now()
+        rows = len(tasks) * images
+        size = encoded_bytes + images * model.image_bytes
+        try:
+            with self._changed:
+                self._check_open()
+                self._check_size(rows, len(tasks), images)
+                self._admission.check(rows, size, deadline - now, self._fair_rows)
+                urgency = now + min(deadline - now, self._limits.ageing_s)
+                job = Job(model, tasks, rows, size, now, deadline, urgency, on_done)
+                self._admission.add(job)
+                self._arrivals.observe(now, rows)
+                return job
+        except (OverloadedError, DrainingError) as error:
+            self._telemetry.shed(error.details.get("reason", error.code))
+            self._telemetry.rows(model, np.tile(tasks, images), "shed")
+            raise
+
+    def submit(self, job: Job, images: Sequence[Pixels]) -> None:
+        """Queue the images of an admitted job: all of them, or those that could be decoded."""
+        rows = len(images) * job.tasks_per_image
+        with self._changed:
+            if job.closed:  # the engine died, or the drain ended, meanwhile: already reported
+                return
+            self._admission.shrink(job, rows, len(images) * job.model.image_bytes)
+            job.images = images
+            job.logits = np.full((rows, job.model.tasks.max_outputs), np.nan, np.float32)
+            job.submitted = self._clock.now()
+            self._queue.add(job)
+            self._wake()
+
+    def withdraw(self, job: Job, outcome: str) -> bool:
+        """Take ``job`` out, as ``cancelled`` or ``expired``; False if it was over already."""
+        with self._changed:
+            if job.closed:
+                return False
+            tasks = job.row_tasks(job.answered, job.rows)
+            self._close(job)
+        self._telemetry.rows(job.model, tasks, outcome)
+        return True
+
+    def call(self, function: Callable[[], Result]) -> Future[Result]:
+        """Run ``function`` on the engine thread between two batches."""
+        future: Future[Result] = Future()
+        with self._changed:
+            if self._down is not None or self._closed:
+                future.set_exception(self._engine_down())
+            else:
+                self._calls.append(Call(function, future))
+                self._wake()
+        return future
+
+    def learn(self, model: ServedModel, rows: int, seconds: float) -> None:
+        """Teach the cost model a batch that was run elsewhere: the warm-up's."""
+        with self._changed:
+            self._cost(model, model.strategy).observe(rows, seconds)
+
+    def drain(self) -> None:
+        """Refuse new requests and go on answering those that were let in."""
+        with self._changed:
+            self._draining = True
+            self._wake()
+
+    def end_drain(self) -> None:
+        """The drain time is over: answer whatever is left ``draining``."""
+        error = DrainingError(
+            "the server is shutting down and its drain time is over; try again on another replica",
+            retry_after_s=_DRAINING_RETRY_S,
+        )
+        self._fail_all(error, "shed")
+
+    def close(self) -> None:
+        """Let the engine thread end."""
+        with self._changed:
+            self._closed = True
+            self._wake()
+        self.end_drain()
+
+    def engine_back(self) -> None:
+        """The engine, thought hung, moves again."""
+        with self._changed:
+            self._down = None
+
+    # -- called from any thread -------------------------------------------------------------------
+
+    def engine_lost(self, reason: str) -> None:
+        """The engine died or hangs: nobody is to wait for it any longer."""
+        with self._changed:
+            if self._down is not None:
+                return
+            self._down = reason
+            calls, self._calls = self._calls, deque()
+            error = self._engine_down()
+        for call in calls:
+            if call.future.set_running_or_notify_cancel():
+                call.future.set_exception(error)
+        self._fail_all(error, "error")
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    @property
+    def engine_down(self) -> str | None:
+        """Why the engine cannot answer; None if it can."""
+        return self._down
+
+    @property
+    def queue_rows(self) -> int:
+        """Rows let in and not yet taken by the engine."""
+        return self._admission.rows
+
+    @property
+    def queue_bytes(self) -> int:
+        return self._admission.bytes
+
+    @property
+    def unanswered_requests(self) -> int:
+        return len(self._admission)
+
+    @property
+    def rows_per_second(self) -> float | None:
+        """Measured over the last batches; None before the first."""
+        return self._admission.throughput.rows_per_second
+
+    def oldest_age(self) -> float:
+        """Seconds that the longest waiting job has been in the queue."""
+        with self._changed:
+            now = self._clock.now()
+            return max((now - job.arrived for job in self._queue), default=0.0)
+
+    def costs(self) -> dict[str, CostModel]:
+        """Fitted cost by strategy, over all models that are loaded."""
+        with self._changed:
+            return {
+                plan: cost for by_plan in self._costs.values() for plan, cost in by_plan.items()
+            }
+
+    # -- called on the engine thread --------------------------------------------------------------
+
+    def next_action(self, now: float) -> Action:
+        """What the engine does next."""
+        with self._changed:
+            self._seen = self._changes
+            expired = self._expire(now)
+            action = self._choose(now)
+        for job in expired:
+            tasks = job.row_tasks(job.answered, job.rows)
+            self._post(self._telemetry.rows, job.model, tasks, "expired")
+            self._post(job.on_done, job)
+        return action
+
+    def wait(self, seconds: float) -> None:
+        """Block until something changed since the last :meth:`next_action`, at most ``seconds``."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._changes != self._seen, seconds)
+
+    def complete(self, slices: Sequence[Slice], report: BatchReport) -> None:
+        """A batch has run: every row of it has logits or an error."""
+        with self._changed:
+            now = self._clock.now()
+            self._admission.throughput.observe(report.rows, report.seconds)
+            if not report.failures:
+                self._cost(report.model, report.plan).observe(report.rows, report.seconds)
+            live = [part for part in slices if not part.job.closed]
+            for job, start, stop in slices:
+                self._admission.answered(job, stop - start)
+            done = []
+            for job, _, _ in live:
+                job.compute_seconds += report.seconds
+                if job.answered == job.rows:
+                    job.finished = now
+                    self._close(job)
+                    done.append(job)
+        self._post(self._report, report, live, done)
+
+    # -- private; the lock is held unless said otherwise ------------------------------------------
+
+    def _choose(self, now: float) -> Action:
+        if self._calls:
+            return self._calls.popleft()
+        head = self._queue.head()
+        if self._closed:
+            return Stop()
+        if head is None:
+            self._held_since = None
+            return Sleep(HEARTBEAT_S)
+        limit = self._batch_limit(head.model)
+        self._fair_rows = self._share_of(limit)
+        release = self._release(head, limit, now)
+        if isinstance(release, float):
+            return Sleep(min(release, HEARTBEAT_S))
+        self._held_since = None
+        slices = self._queue.take(head.model, limit, self._limits.max_request_share)
+        self._admission.took(count_rows(slices))
+        return Run(slices, release)
+
+    def _release(self, head: Job, limit: int, now: float) -> str | float:
+        """Why to start now, or the seconds to hold back."""
+        rows = self._queue.rows(head.model)
+        if self._draining:
+            return "drain"
+        if rows >= limit:
+            return "full"
+        cost = self._cost(head.model, head.model.strategy)
+        longest = self._limits.max_batch_delay_s
+        if longest <= 0.0 or not pays_to_wait(rows, cost, self._arrivals, now):
+            return "idle"
+        if self._held_since is None:
+            self._held_since = now
+        held = self._held_since + longest - now
+        slack = head.deadline - now - cost.predict(rows)
+        if held <= 0.0:
+            return "delay"
+        if slack <= 0.0:
+            return "deadline"
+        return min(held, slack)
+
+    def _batch_limit(self, model: ServedModel) -> int:
+        limit = self.row_limit.rows
+        cost = self._cost(model, model.strategy)
+        timely = cost.rows_within(self._limits.max_batch_duration_s)
+        return limit if timely is None else min(limit, max(timely, _ALWAYS_ALLOWED_ROWS))
+
+    def _share_of(self, limit: int) -> int:
+        return max(1, math.floor(self._limits.max_request_share * limit))
+
+    def _cost(self, model: ServedModel, plan: str) -> CostModel:
+        return self._costs.setdefault(model, {}).setdefault(plan, CostModel())
+
+    def _expire(self, now: float) -> list[Job]:
+        expired = self._queue.expired(now)
+        for job in expired:
+            job.failure = DeadlineError(
+                f"the deadline passed after {now - job.arrived:.3f} s in the queue, before "
+                f"{job.pending} of {job.rows} rows were run; allow more time or ask for fewer rows",
+                stage="queue",
+            )
+            self._close(job)
+        return expired
+
+    def _close(self, job: Job) -> None:
+        job.closed = True
+        self._queue.remove(job)
+        self._admission.remove(job)
+
+    def _check_open(self) -> None:
+        if self._draining or self._closed:
+            raise DrainingError(
+                "the server is shutting down; try again on another replica",
+                retry_after_s=_DRAINING_RETRY_S,
+            )
+        if self._down is not None:
+            raise self._engine_down()
+
+    def _check_size(self, rows: int, tasks: int, images: int) -> None:
+        if rows > self._limits.max_queue_rows:
+            raise TooManyRowsError(
+                f"{images} images with {tasks} tasks are {rows} rows; one request may have at most "
+                f"{self._limits.max_queue_rows} (max_queue_rows): send fewer images at a time",
+                rows=rows,
+                max_queue_rows=self._limits.max_queue_rows,
+            )
+
+    def _engine_down(self) -> EngineDownError:
+        return EngineDownError(
+            f"the engine cannot answer: {self._down or 'it was closed'}",
+            retry_after_s=_ENGINE_DOWN_RETRY_S,
+        )
+
+    def _wake(self) -> None:
+        self._changes += 1
+        self._changed.notify()
+
+    # -- private, without the lock ----------------------------------------------------------------
+
+    def _fail_all(self, error: TaskRouteError, outcome: str) -> None:
+        with self._changed:
+            jobs = self._admission.jobs
+            for job in jobs:
+                job.failure = error
+                self._close(job)
+        for job in jobs:
+            tasks = job.row_tasks(job.answered, job.rows)
+            self._post(self._telemetry.rows, job.model, tasks, outcome)
+            self._post(job.on_done, job)
+
+    def _report(self, report: BatchReport, live: Sequence[Slice], done: Iterable[Job]) -> None:
+        """On the event loop: callers first, then the books."""
+        for job in done:
+            job.on_done(job)
+        self._telemetry.batch(report)
+        well, badly = [], []
+        for job, start, stop in live:
+            tasks = job.row_tasks(start, stop)
+            bad = [row - start for row in job.errors if start <= row < stop]
+            well.append(np.delete(tasks, bad) if bad else tasks)
+            if bad:
+                badly.append(tasks[bad])
+        if well:
+            self._telemetry.rows(report.model, np.concatenate(well), "ok")
+        if badly:
+            self._telemetry.rows(report.model, np.concatenate(badly), "error")
+
+    def _post(self, function: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            self._post_to_loop(function, *arguments)
+        except RuntimeError:  # the event loop is closed: nobody is left to hear of it
+            logger.debug("a result came after the event loop had closed")

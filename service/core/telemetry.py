@@ -1,0 +1,46 @@
+"""What the core reports about itself; ``service.metrics`` counts it, tests record it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from service.core.decisions import Indices
+from service.core.served import ServedModel
+
+
+@dataclass(slots=True)
+class BatchReport:
+    """One batch as the engine ran it."""
+
+    model: ServedModel
+    plan: str  # the strategy it ran by
+    release: str  # why it started: full, delay, idle, deadline or drain
+    rows: int
+    tasks: int  # distinct ones
+    images: int  # distinct ones
+    assemble_seconds: float = 0.0
+    forward_seconds: float = 0.0
+    seconds: float = 0.0  # all the engine's time, repeated attempts included
+    failures: Counter[str] = field(default_factory=Counter)  # by kind: oom, nan, exception
+
+
+class Telemetry(Protocol):
+    """Called on the event loop only."""
+
+    def model_loaded(self, model: ServedModel) -> None: ...
+
+    def model_refused(self) -> None: ...
+
+    def batch(self, report: BatchReport) -> None: ...
+
+    def rows(self, model: ServedModel, tasks: Indices, outcome: str) -> None:
+        """Rows came to an end: ok, error, expired, cancelled or shed; ``tasks`` per row."""
+        ...
+
+    def shed(self, reason: str) -> None: ...
+
+    def cancelled(self, stage: str) -> None: ...
+
+    def stage(self, stage: str, seconds: float) -> None: ...
