@@ -1,0 +1,1 @@
+"""Measurements: the engine, the service against other servers, overload, soak and memory."""
