@@ -76,10 +76,12 @@ class RoutedConv(nn.Module):
         x = F.relu(x)
         return F.max_pool2d(x, 2) if self.shape.pool else x
 
-    def folded(self, norm_row: int) -> tuple[Tensor, Tensor]:
-        """Weight [units, in_units, 3, 3] and bias [units], batch norm (evaluation) folded in."""
+    def folded(self, norm_row: int, out_units: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Weight [n, in_units, 3, 3] and bias [n] of ``out_units``, batch norm folded in."""
         weight, bias = self.conv.weight.detach(), self.conv.bias
+        columns = slice(None) if out_units is None else out_units.to(weight.device)
+        weight = weight[columns]
         if self.norm is None:
-            return weight, torch.zeros(len(weight)) if bias is None else bias.detach()
-        scale, shift = (part.detach() for part in self.norm.scale_shift(norm_row))
+            return weight, torch.zeros_like(weight[:, 0, 0, 0]) if bias is None else bias[columns]
+        scale, shift = (part.detach()[columns] for part in self.norm.scale_shift(norm_row))
         return weight * scale[:, None, None, None], shift

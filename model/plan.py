@@ -1,136 +1,234 @@
-"""The plan that runs subnets: shared layers once per image, then each task's own units only.
+"""The plan: which convolutions a set of tasks needs, each distinct one once, and what they cost.
 
-A plan walks the tree of :mod:`model.route_tree` over the model's tasks, with batch norm folded into
-weights that are cut to the units in use. Cut weights are made on demand and kept under a byte
-budget.
+    python -m model.plan REPOSITORY/NAME [--version V] [--tasks a,b,group:c]
+
+prints the tree with the multiply-adds and weight bytes of every branch. The same plan runs in
+:mod:`model.subnet_forward`.
 """
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Literal
+import hashlib
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
+from rich.console import Console
+from rich.tree import Tree
 from torch import Tensor
 
-from model.cut_conv import CutConv
+from model.conv_layer import LayerShape
+from model.errors import TaskRouteError
 from model.network import RoutedNetwork
+from model.repository import Repository
 from model.route_tree import Branch, Fork
-from model.rows import RowBatch
-
-DEFAULT_BUDGET_BYTES = 2 * 2**30
-
-Images = tuple[int, ...]  # positions in RowBatch.images, the rows of an activation
 
 
-class SubnetForward:
-    """Rows through the tree of distinct computations."""
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A convolution cut to some input and output units: what weights to make and what they cost."""
 
-    name: Literal["subnet"] = "subnet"
+    layer: int
+    in_units: Tensor | None  # int64 on the CPU, None for all
+    out_units: Tensor | None
+    norm_row: int
+    size: tuple[int, int]  # height and width of its input and, before the pool, of its output
+    outputs: int
+    macs: int  # multiply-adds for one image
+    weights: int  # parameters, bias included
+    key: bytes  # equal for equal units of the same layer
 
-    def __init__(
-        self,
-        network: RoutedNetwork,
-        device: torch.device,
-        budget_bytes: int = DEFAULT_BUDGET_BYTES,
-    ) -> None:
-        self._network = network.eval().to(device)
-        self._device = device
-        self._roots = network.tree(range(len(network.tasks)))
-        self._weights = WeightCache(network, budget_bytes)
 
-    @torch.inference_mode()
-    def __call__(self, batch: RowBatch) -> Tensor:
-        rows: dict[int, list[int]] = {}
-        for row, task in enumerate(batch.task_index.tolist()):
-            rows.setdefault(task, []).append(row)
-        image_of = batch.image_index.tolist()
-        wanted = {task: tuple(image_of[row] for row in members) for task, members in rows.items()}
-        found: dict[int, Tensor] = {}
-        x = self._network.normalise(batch.images.to(self._device)).contiguous(
-            memory_format=torch.channels_last
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A branch of the plan: one convolution, shared by ``tasks`` up to their own routes."""
+
+    tasks: tuple[int, ...]
+    cut: Cut  # on the union of its tasks' units
+    forks: tuple[NodeFork, ...]
+
+    def active(self, wanted: Set[int]) -> list[NodeFork]:
+        """The forks that lead to any wanted task."""
+        return [fork for fork in self.forks if not fork.tasks.isdisjoint(wanted)]
+
+    def walk(self) -> Iterator[Node]:
+        yield self
+        for fork in self.forks:
+            for node in fork.nodes:
+                yield from node.walk()
+
+
+@dataclass(frozen=True, eq=False)
+class NodeFork:
+    """The tasks of a node with the same route through it."""
+
+    tasks: frozenset[int]
+    alone: Cut  # the node's convolution on just this route
+    units: Tensor | None  # int64: the layer's units on this route, None for all
+    select: Tensor | None  # int64: their positions in the node's output, None for all of it
+    nodes: tuple[Node, ...]  # the next layer; empty behind the last one
+
+
+@dataclass(frozen=True)
+class Cost:
+    """For one image."""
+
+    macs: int  # multiply-adds of the convolutions
+    weights: int  # parameters read
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.macs + other.macs, self.weights + other.weights)
+
+
+def make_plan(network: RoutedNetwork, tasks: Sequence[int]) -> tuple[Node, ...]:
+    """The plan's roots for ``tasks``."""
+    sizes = _input_sizes(network)
+    return tuple(_node(network, branch, sizes) for branch in network.tree(tasks))
+
+
+def shares_conv(node: Node, forks: Sequence[NodeFork]) -> bool:
+    """Whether one convolution on all units is less work than one per route of ``forks``."""
+    return sum(fork.alone.outputs for fork in forks) >= node.cut.outputs
+
+
+def cost(nodes: Sequence[Node], tasks: Sequence[int]) -> Cost:
+    """Cost of asking ``tasks`` about one image."""
+    wanted, total = set(tasks), Cost(0, 0)
+    for node in nodes:
+        forks = node.active(wanted)
+        cuts = [node.cut] if shares_conv(node, forks) else [fork.alone for fork in forks]
+        if forks:
+            total = sum((Cost(cut.macs, cut.weights) for cut in cuts), total)
+        for fork in forks:
+            total += cost(fork.nodes, tasks)
+    return total
+
+
+def masked_cost(network: RoutedNetwork) -> Cost:
+    """Cost of one full pass through the network: what the paper's way pays for every task."""
+    total = Cost(0, 0)
+    for layer, size in zip(network.layers, _input_sizes(network), strict=True):
+        total += Cost(_macs(layer.shape.in_units, layer.shape.units, size), _weights(layer.shape))
+    return total
+
+
+def _node(network: RoutedNetwork, branch: Branch, sizes: Sequence[tuple[int, int]]) -> Node:
+    cut = _cut(network, branch, branch.out_units, sizes)
+    forks = tuple(_fork(network, branch, fork, cut, sizes) for fork in branch.forks)
+    return Node(branch.tasks, cut, forks)
+
+
+def _fork(
+    network: RoutedNetwork,
+    branch: Branch,
+    fork: Fork,
+    shared: Cut,
+    sizes: Sequence[tuple[int, int]],
+) -> NodeFork:
+    alone = shared if fork.select is None else _cut(network, branch, fork.units, sizes)
+    nodes = tuple(_node(network, below, sizes) for below in fork.branches)
+    return NodeFork(frozenset(fork.tasks), alone, fork.units, fork.select, nodes)
+
+
+def _cut(
+    network: RoutedNetwork, branch: Branch, units: Tensor | None, sizes: Sequence[tuple[int, int]]
+) -> Cut:
+    shape, size = network.layers[branch.layer].shape, sizes[branch.layer]
+    inputs = shape.in_units if branch.in_units is None else len(branch.in_units)
+    outputs = shape.units if units is None else len(units)
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (branch.in_units, units, torch.tensor([branch.layer, branch.norm_row])):
+        digest.update(b"all" if part is None else part.numpy().tobytes())
+        digest.update(b"|")
+    return Cut(
+        branch.layer, branch.in_units, units, branch.norm_row, size, outputs,
+        macs=_macs(inputs, outputs, size),
+        weights=(9 * inputs + 1) * outputs,
+        key=digest.digest(),
+    )  # fmt: skip
+
+
+def _macs(inputs: int, outputs: int, size: tuple[int, int]) -> int:
+    return 9 * inputs * outputs * size[0] * size[1]
+
+
+def _weights(shape: LayerShape) -> int:
+    return (9 * shape.in_units + 1) * shape.units
+
+
+def _input_sizes(network: RoutedNetwork) -> list[tuple[int, int]]:
+    height, width = network.config.preprocess.height, network.config.preprocess.width
+    sizes = []
+    for layer in network.layers:
+        sizes.append((height, width))
+        if layer.shape.pool:
+            height, width = height // 2, width // 2
+    return sizes
+
+
+def render(nodes: Sequence[Node], network: RoutedNetwork, tasks: Sequence[int]) -> Tree:
+    """The plan as text: shared branches one by one, each task's own tail on one line."""
+    total, full = cost(nodes, tasks), masked_cost(network)
+    tree = Tree(
+        f"{len(tasks)} tasks of one image: {_amount(total.macs)} multiply-adds, "
+        f"{_amount(4 * total.weights)}B of weights; "
+        f"{total.macs / full.macs:.2f} passes of the full network (masked: {len(tasks)})"
+    )
+    for node in nodes:
+        _render_node(tree, node, network, set(tasks))
+    return tree
+
+
+def _render_node(tree: Tree, node: Node, network: RoutedNetwork, wanted: set[int]) -> None:
+    tasks = [network.tasks[task].name for task in node.tasks if task in wanted]
+    if not tasks:
+        return
+    if len(tasks) == 1:
+        chain = cost([node], [task for task in node.tasks if task in wanted])
+        tree.add(
+            f"{tasks[0]}: from conv {node.cut.layer}, {_amount(chain.macs)} multiply-adds, "
+            f"{_amount(4 * chain.weights)}B"
         )
-        everything = tuple(range(len(batch.images)))
-        for root in self._roots:
-            self._run(root, x, everything, wanted, found)
-        logits = torch.full((len(batch), self._network.tasks.max_outputs), -math.inf)
-        for task, answered in found.items():
-            logits[rows[task], : answered.shape[1]] = answered.float().cpu()
-        return logits
-
-    def _run(
-        self,
-        branch: Branch,
-        x: Tensor,
-        images: Images,
-        wanted: dict[int, Images],
-        found: dict[int, Tensor],
-    ) -> None:
-        active = [task for task in branch.tasks if task in wanted]
-        if not active:
-            return
-        x, images = _only(x, images, active, wanted)
-        y = self._weights.conv(branch)(x)
-        for fork in branch.forks:
-            used = y if fork.select is None else y.index_select(1, fork.select)
-            for below in fork.branches:
-                self._run(below, used, images, wanted, found)
-            if not fork.branches:
-                self._answer(fork, used.mean(dim=(2, 3)), images, wanted, found)
-
-    def _answer(
-        self,
-        fork: Fork,
-        features: Tensor,
-        images: Images,
-        wanted: dict[int, Images],
-        found: dict[int, Tensor],
-    ) -> None:
-        position = {image: row for row, image in enumerate(images)}
-        for task in fork.tasks:
-            if task in wanted:
-                chosen = features[[position[image] for image in wanted[task]]]
-                found[task] = self._network.heads.forward_features(chosen, task, fork.units)
+        return
+    forks = node.active(wanted)
+    cuts = [node.cut] if shares_conv(node, forks) else [fork.alone for fork in forks]
+    height, width = node.cut.size
+    shared = tree.add(
+        f"conv {node.cut.layer} at {height} x {width}, {sum(cut.outputs for cut in cuts)} units, "
+        f"{len(tasks)} tasks on {len(forks)} routes, "
+        f"{_amount(sum(cut.macs for cut in cuts))} multiply-adds, "
+        f"{_amount(4 * sum(cut.weights for cut in cuts))}B"
+    )
+    for fork in forks:
+        for below in fork.nodes:
+            _render_node(shared, below, network, wanted)
 
 
-def _only(
-    x: Tensor, images: Images, active: Sequence[int], wanted: dict[int, Images]
-) -> tuple[Tensor, Images]:
-    """The rows of ``x`` for images that any of the ``active`` tasks asks about."""
-    needed = {image for task in active for image in wanted[task]}
-    if len(needed) == len(images):
-        return x, images
-    keep = [row for row, image in enumerate(images) if image in needed]
-    return x[keep], tuple(images[row] for row in keep)
+def _amount(number: int) -> str:
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number} "
 
 
-class WeightCache:
-    """Cut and folded weights by branch; the least recently used go first when over budget."""
+def _main(
+    model: Annotated[Path, typer.Argument(help="REPOSITORY/NAME")],
+    version: Annotated[int | None, typer.Option(help="default: the latest")] = None,
+    tasks: Annotated[str, typer.Option(help="names, group:NAME or *, separated by commas")] = "*",
+) -> None:
+    """Print which convolutions a set of tasks needs and what they cost."""
+    console = Console()
+    try:
+        network = Repository(model.parent).read(model.name, version).network()
+        chosen = network.tasks.select([name.strip() for name in tasks.split(",") if name.strip()])
+    except TaskRouteError as error:
+        Console(stderr=True).print(f"error: {error}", highlight=False)
+        raise typer.Exit(1) from None
+    console.print(render(make_plan(network, range(len(network.tasks))), network, chosen))
 
-    def __init__(self, network: RoutedNetwork, budget_bytes: int) -> None:
-        self._network = network
-        self._budget = budget_bytes
-        self._used = 0
-        self._convs: OrderedDict[int, CutConv] = OrderedDict()
 
-    @property
-    def bytes(self) -> int:
-        """Bytes held now."""
-        return self._used
-
-    def conv(self, branch: Branch) -> CutConv:
-        key = id(branch)  # the tree lives as long as the plan that owns this cache
-        found = self._convs.get(key)
-        if found is not None:
-            self._convs.move_to_end(key)
-            return found
-        made = CutConv.cut(
-            self._network.layers[branch.layer], branch.in_units, branch.out_units, branch.norm_row
-        )
-        while self._convs and self._used + made.bytes > self._budget:
-            self._used -= self._convs.popitem(last=False)[1].bytes
-        self._convs[key] = made
-        self._used += made.bytes
-        return made
+if __name__ == "__main__":
+    typer.run(_main)

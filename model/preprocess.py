@@ -7,33 +7,29 @@ uint8.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from model.config import PreprocessConfig
-from model.errors import ImageTooLargeError, InvalidImageError, UnsupportedImageError
+from model.errors import ImageTooLargeError, InvalidImageError
+from model.image_file import ACCEPTED_FORMATS, OpenedImage, open_image, orientation
+
+__all__ = ["ACCEPTED_FORMATS", "ImageLimits", "LoadedImage", "Pixels", "load_image", "load_pixels"]
 
 Pixels = npt.NDArray[np.uint8]
 
-# A closed list: Pillow would otherwise try every decoder it has, PostScript included.
-ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP")
-EXIF_ORIENTATION = 0x0112
-
-# What Pillow raises for damaged files, by decoder: OSError (truncation), SyntaxError and ValueError
-# (PNG), struct.error is wrapped; MemoryError for lengths that lie.
-_DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    MemoryError,
-    Image.DecompressionBombError,
-)
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
@@ -66,16 +62,14 @@ def load_image(
         InvalidImageError: empty, truncated or damaged.
     """
     limits = limits or ImageLimits()
-    if not data:
-        raise InvalidImageError("the image is empty (0 bytes)")
     if len(data) > limits.max_bytes:
         raise ImageTooLargeError(
             f"the image has {len(data)} bytes; the limit is {limits.max_bytes} (max_image_bytes)",
             bytes=len(data),
             max_image_bytes=limits.max_bytes,
         )
-    image = _open(data)
-    width, height = image.size
+    opened = open_image(data)
+    width, height = opened.image.size
     if width * height > limits.max_pixels:
         raise ImageTooLargeError(
             f"the image has {width} x {height} = {width * height} pixels; the limit is "
@@ -83,16 +77,8 @@ def load_image(
             pixels=width * height,
             max_image_pixels=limits.max_pixels,
         )
-    file_format, frames = image.format or "", getattr(image, "n_frames", 1)
-    try:
-        if file_format == "JPEG":
-            # Decodes at 1/2, 1/4 or 1/8 where that still leaves twice the pixels we need.
-            image.draft("RGB", (2 * max(spec.width, spec.height),) * 2)
-        image.load()
-        pixels = _resize(_to_rgb(_upright(image), spec.background), spec)
-    except _DECODE_ERRORS as error:
-        raise InvalidImageError(f"the {file_format} image cannot be decoded: {error}") from error
-    return LoadedImage(pixels, width, height, file_format, frames)
+    pixels = _resize(_to_rgb(_decode(opened, spec), spec.background), spec)
+    return LoadedImage(pixels, width, height, opened.format, opened.frames)
 
 
 def load_pixels(array: Pixels, spec: PreprocessConfig) -> Pixels:
@@ -100,62 +86,49 @@ def load_pixels(array: Pixels, spec: PreprocessConfig) -> Pixels:
 
     Equal to :func:`load_image` of the same picture in a lossless file.
     """
-    if array.dtype != np.uint8 or not (
-        array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
-    ):
+    channels_fit = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
+    if array.dtype != np.uint8 or not channels_fit or array.size == 0:
         raise InvalidImageError(
-            f"pixels are {array.dtype} {array.shape}; expected uint8 [h, w] or [h, w, 3]"
+            f"pixels are {array.dtype} {array.shape}; expected uint8 [h, w] or [h, w, 3], not empty"
         )
     return _resize(Image.fromarray(array).convert("RGB"), spec)
 
 
-def _open(data: bytes) -> Image.Image:
+def _decode(opened: OpenedImage, spec: PreprocessConfig) -> Image.Image:
+    """All pixels of the first frame, turned as its EXIF orientation says."""
+    image = opened.image
     try:
-        return Image.open(io.BytesIO(data), formats=ACCEPTED_FORMATS)
-    except UnidentifiedImageError as error:
-        accepted = ", ".join(ACCEPTED_FORMATS)
-        if _has_accepted_signature(data):
-            raise InvalidImageError(
-                f"the image is damaged: {len(data)} bytes, header unreadable"
-            ) from error
-        raise UnsupportedImageError(
-            f"the {len(data)} bytes are not an image of an accepted type ({accepted})",
-            accepted=list(ACCEPTED_FORMATS),
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise ImageTooLargeError(f"the image is too large to open: {error}") from error
-    except _DECODE_ERRORS as error:
-        raise InvalidImageError(f"the image cannot be opened: {error}") from error
-
-
-def _has_accepted_signature(data: bytes) -> bool:
-    """True for a damaged file of an accepted type: a different fault than a text file."""
-    return data.startswith((b"\xff\xd8", b"\x89PNG")) or (
-        data[:4] == b"RIFF" and data[8:12] == b"WEBP"
-    )
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; a file with broken EXIF keeps the orientation as stored."""
-    try:
-        if image.getexif().get(EXIF_ORIENTATION, 1) == 1:
-            return image
-        return ImageOps.exif_transpose(image)
-    except (*_DECODE_ERRORS, KeyError, TypeError, ZeroDivisionError):
-        return image
+        if opened.format == "JPEG":
+            # Decodes at 1/2, 1/4 or 1/8 where that still leaves twice the pixels we need.
+            image.draft("RGB", (2 * max(spec.width, spec.height),) * 2)
+        image.load()
+        turn = _TRANSPOSE.get(orientation(image))
+        return image if turn is None else image.transpose(turn)
+    except Exception as error:
+        # OSError for most truncations, but also SyntaxError, ValueError, IndexError, struct.error,
+        # zlib.error: whatever a decoder trips over in bytes from outside is a fault of those bytes.
+        raise InvalidImageError(f"the {opened.format} image cannot be decoded: {error}") from error
 
 
 def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     if image.mode.startswith("I"):
-        # convert("RGB") would clip 16-bit grey at 255 and turn the picture white.
-        wide = np.asarray(image).astype(np.float32)
-        return Image.fromarray(np.clip(wide / 257.0 + 0.5, 0, 255).astype(np.uint8)).convert("RGB")
+        return _from_wide_grey(image, background)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         # Colours under transparent pixels are arbitrary; composite, never just drop alpha.
         canvas = Image.new("RGBA", rgba.size, (*background, 255))
         return Image.alpha_composite(canvas, rgba).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _from_wide_grey(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """16-bit grey. ``convert("RGB")`` would clip it at 255 and turn the picture white."""
+    wide = np.asarray(image)
+    grey = (wide / np.float32(257.0) + np.float32(0.5)).astype(np.uint8)
+    rgb = np.repeat(grey[:, :, None], 3, axis=2)
+    if "transparency" in image.info:
+        rgb[wide == image.info["transparency"]] = background
+    return Image.fromarray(rgb)
 
 
 def _resize(image: Image.Image, spec: PreprocessConfig) -> Pixels:
@@ -166,5 +139,17 @@ def _resize(image: Image.Image, spec: PreprocessConfig) -> Pixels:
         elif spec.fit == "crop":
             image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
         else:
-            image = ImageOps.pad(image, size, Image.Resampling.BILINEAR, color=spec.background)
+            image = _pad(image, size, spec.background)
     return np.array(image, dtype=np.uint8)
+
+
+def _pad(
+    image: Image.Image, size: tuple[int, int], background: tuple[int, int, int]
+) -> Image.Image:
+    """The whole picture, centred; at least a line of a very thin one, unlike ImageOps.pad."""
+    scale = min(size[0] / image.width, size[1] / image.height)
+    inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    canvas = Image.new("RGB", size, background)
+    corner = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
+    canvas.paste(image.resize(inner, Image.Resampling.BILINEAR), corner)
+    return canvas

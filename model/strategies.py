@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from model.network import RoutedNetwork
-from model.plan import SubnetForward
 from model.rows import RowBatch
+from model.subnet_forward import SubnetForward
+from model.weight_cache import WeightCache
 
 Strategy = Literal["masked", "mixed", "subnet"]
 STRATEGIES: tuple[Strategy, ...] = ("masked", "mixed", "subnet")
@@ -44,9 +45,10 @@ class MaskedForward:
 
     name: Strategy = "masked"
 
-    def __init__(self, network: RoutedNetwork, device: torch.device) -> None:
-        self._network = network.eval().to(device)
-        self._device = device
+    def __init__(
+        self, network: RoutedNetwork, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self._network, self._device, self._dtype = network.eval().to(device), device, dtype
 
     @torch.inference_mode()
     def __call__(self, batch: RowBatch) -> Tensor:
@@ -54,7 +56,9 @@ class MaskedForward:
         images = batch.images.to(self._device)
         for task in torch.unique(batch.task_index).tolist():
             rows = (batch.task_index == task).nonzero().flatten()
-            answered = self._network(images[batch.image_index[rows].to(self._device)], task)
+            chosen = images[batch.image_index[rows].to(self._device)]
+            with _precision(self._device, self._dtype):
+                answered = self._network(chosen, task)
             logits[rows, : answered.shape[1]] = answered.float().cpu()
         return logits
 
@@ -64,14 +68,16 @@ class MixedForward:
 
     name: Strategy = "mixed"
 
-    def __init__(self, network: RoutedNetwork, device: torch.device) -> None:
-        self._network = network.eval().to(device)
-        self._device = device
+    def __init__(
+        self, network: RoutedNetwork, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self._network, self._device, self._dtype = network.eval().to(device), device, dtype
 
     @torch.inference_mode()
     def __call__(self, batch: RowBatch) -> Tensor:
         images = batch.images[batch.image_index].to(self._device)
-        logits: Tensor = self._network(images, batch.task_index.to(self._device))
+        with _precision(self._device, self._dtype):
+            logits: Tensor = self._network(images, batch.task_index.to(self._device))
         return logits.float().cpu()
 
 
@@ -80,17 +86,32 @@ def make_forward(
     strategy: Strategy | Literal["auto"],
     device: torch.device | str = "cpu",
     *,
+    dtype: torch.dtype = torch.float32,
+    workers: int = 1,
+    cache: WeightCache | None = None,
     sample: RowBatch | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Forward:
     """The forward for ``strategy``; ``auto`` times them all on ``sample`` and takes the fastest.
 
-    ``sample`` defaults to one image asked for all tasks, at most 40 of them.
+    Args:
+        dtype: of the convolutions; logits are always float32.
+        workers: threads over which ``subnet`` spreads the tasks on a CPU.
+        cache: of cut weights, to be shared by versions of one model.
+        sample: defaults to one image asked for all tasks, at most 40 of them.
     """
-    device = torch.device(device)
+    place = torch.device(device)
+
+    def make(name: Strategy) -> Forward:
+        if name == "masked":
+            return MaskedForward(network, place, dtype)
+        if name == "mixed":
+            return MixedForward(network, place, dtype)
+        return SubnetForward(network, place, dtype=dtype, workers=workers, cache=cache)
+
     if strategy != "auto":
-        return _STRATEGY_CLASSES[strategy](network, device)
-    candidates = [_STRATEGY_CLASSES[name](network, device) for name in STRATEGIES]
+        return make(strategy)
+    candidates = [make(name) for name in STRATEGIES]
     times = measure(candidates, sample or sample_batch(network), clock)
     return candidates[times.index(min(times))]
 
@@ -121,8 +142,5 @@ def sample_batch(network: RoutedNetwork, images: int = 1, tasks: int = 40) -> Ro
     return RowBatch.all_pairs(pixels, range(min(tasks, len(network.tasks))))
 
 
-_STRATEGY_CLASSES: dict[Strategy, Callable[[RoutedNetwork, torch.device], Forward]] = {
-    "masked": MaskedForward,
-    "mixed": MixedForward,
-    "subnet": SubnetForward,
-}
+def _precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)

@@ -1,0 +1,58 @@
+"""Cut weights, made on demand and kept under a byte budget."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+
+from model.conv_layer import RoutedConv
+from model.cut_conv import CutConv
+
+DEFAULT_BUDGET_BYTES = 2 * 2**30
+
+
+class WeightCache:
+    """Cut convolutions by content; the least recently used go first.
+
+    One cache may serve several versions of a model: a version's unchanged layers have equal keys,
+    so their cut weights exist once. Safe for several threads.
+    """
+
+    def __init__(self, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
+        self.budget_bytes = budget_bytes
+        self._lock = threading.Lock()
+        self._held: OrderedDict[bytes, CutConv] = OrderedDict()
+        self._held_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of weights held now."""
+        return self._held_bytes
+
+    def get(self, key: bytes, make: Callable[[], CutConv]) -> CutConv:
+        """The convolution under ``key``, made if it is not held; valid even after its eviction."""
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+                return self._held[key]
+        made = make()
+        with self._lock:
+            if key not in self._held:
+                self._held[key] = made
+                self._held_bytes += made.bytes
+            while self._held_bytes > self.budget_bytes and len(self._held) > 1:
+                self._held_bytes -= self._held.popitem(last=False)[1].bytes
+        return made
+
+
+def content_key(layer: RoutedConv, dtype: torch.dtype) -> bytes:
+    """Equal for layers whose cut weights would be equal for equal units."""
+    digest = hashlib.blake2b(f"{dtype} {layer.shape}".encode(), digest_size=16)
+    for name, tensor in layer.state_dict().items():
+        if not name.startswith("route."):
+            digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    return digest.digest()
