@@ -69,10 +69,9 @@ class HeadBank:
             blocks.append(self._stacks[features].logits(stacked, chosen).flatten(0, 1))
             for item in items:
                 for task in item.tasks:
-                    place.update(
-                        zip(((i, task) for i in item.images), range(count, count + images))
-                    )
-                    count += images
+                    for image in item.images:
+                        place[image, task] = count
+                        count += 1
         order = torch.tensor([place[row] for row in rows], device=blocks[0].device)
         return torch.cat(blocks)[order].cpu()
 

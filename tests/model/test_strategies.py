@@ -1,0 +1,199 @@
+"""Three ways, one answer: property tests over random networks and row mixes."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from model.config import BackboneConfig, HeadConfig, ModelConfig, PreprocessConfig, RoutingConfig
+from model.network import RoutedNetwork, build
+from model.rows import RowBatch
+from model.strategies import STRATEGIES, make_forward, measure, sample_batch
+from model.tasks import Task
+from model.weight_cache import WeightCache
+
+TOLERANCE = 1e-5
+CLASSES = (("no", "yes"), ("a", "b", "c"), ("p", "q", "r", "s", "t"))
+
+configs = st.builds(
+    ModelConfig,
+    backbone=st.builds(
+        BackboneConfig,
+        arch=st.sampled_from(["vgg11", "vgg11_bn", "vgg13_bn", "vgg16_bn"]),
+        width=st.sampled_from([0.125, 0.25]),
+        norm=st.sampled_from(["batch", "batch_per_task"]),
+    ),
+    routing=st.builds(
+        RoutingConfig,
+        scheme=st.sampled_from(["independent", "partition", "tree"]),
+        keep=st.sampled_from([0.25, 0.4, 0.6, 1.0]),
+        routed_layers=st.sampled_from(["all", "last:1", "last:3", "none"]) | st.just((0, 3, 5)),
+        group_layers=st.integers(0, 4),
+        seed=st.integers(0, 99),
+        unit_multiple=st.sampled_from([1, 8]),
+    ),
+    head=st.builds(HeadConfig, embedding=st.sampled_from([0, 8])),
+    preprocess=st.builds(
+        PreprocessConfig, height=st.sampled_from([28, 33, 40]), width=st.sampled_from([28, 36])
+    ),
+    tasks=st.lists(st.sampled_from(CLASSES), min_size=1, max_size=7).map(
+        lambda kinds: tuple(
+            Task(name=f"t{i}", group=f"g{i % 2}", classes=kind) for i, kind in enumerate(kinds)
+        )
+    ),
+)
+
+
+def trained_looking(config: ModelConfig, seed: int) -> RoutedNetwork:
+    """A network whose batch-norm statistics and biases are not the identity."""
+    network = build(config, seed)
+    generator = torch.Generator().manual_seed(seed)
+    for layer in network.layers:
+        if layer.conv.bias is not None:
+            layer.conv.bias.data.normal_(0, 0.1, generator=generator)
+        if layer.norm is not None:
+            layer.norm.running_mean.normal_(0, 0.3, generator=generator)
+            layer.norm.running_var.uniform_(0.5, 2.0, generator=generator)
+            layer.norm.weight.data.uniform_(-1.0, 1.5, generator=generator)
+            layer.norm.bias.data.normal_(0, 0.2, generator=generator)
+    return network.eval()
+
+
+def random_rows(network: RoutedNetwork, images: int, rows: int, seed: int) -> RowBatch:
+    """Any mix of images and tasks, duplicate rows and unused images included."""
+    generator = torch.Generator().manual_seed(seed)
+    pixels = sample_batch(network, images).images
+    return RowBatch(
+        pixels,
+        torch.randint(0, images, (rows,), generator=generator),
+        torch.randint(0, len(network.tasks), (rows,), generator=generator),
+    )
+
+
+def probabilities(network: RoutedNetwork, batch: RowBatch, logits: Tensor) -> list[Tensor]:
+    result = []
+    for task_index, row in zip(batch.task_index.tolist(), logits, strict=True):
+        task = network.tasks[task_index]
+        assert torch.isneginf(row[task.outputs :]).all()
+        real = row[: task.outputs]
+        result.append(real.sigmoid() if task.is_binary else real.softmax(dim=0))
+    return result
+
+
+def largest_difference(network: RoutedNetwork, batch: RowBatch, a: Tensor, b: Tensor) -> float:
+    pairs = zip(probabilities(network, batch, a), probabilities(network, batch, b), strict=True)
+    return max(float((x - y).abs().max()) for x, y in pairs)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    config=configs,
+    images=st.integers(1, 4),
+    rows=st.integers(1, 24),
+    workers=st.sampled_from([1, 2]),
+    seed=st.integers(0, 1000),
+)
+def test_every_strategy_gives_the_masked_answer(
+    config: ModelConfig, images: int, rows: int, workers: int, seed: int
+) -> None:
+    network = trained_looking(config, seed)
+    batch = random_rows(network, images, rows, seed)
+    reference = make_forward(network, "masked")(batch)
+    for name in ("mixed", "subnet"):
+        found = make_forward(network, name, workers=workers)(batch)  # type: ignore[arg-type]
+        assert found.shape == (rows, network.tasks.max_outputs)
+        assert found.dtype == torch.float32
+        assert largest_difference(network, batch, reference, found) <= TOLERANCE, name
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(config=configs, seed=st.integers(0, 1000))
+def test_a_row_does_not_depend_on_its_neighbours(config: ModelConfig, seed: int) -> None:
+    network = trained_looking(config, seed)
+    batch = random_rows(network, images=3, rows=10, seed=seed)
+    for name in STRATEGIES:
+        forward = make_forward(network, name)
+        together = forward(batch)
+        for row in range(0, 10, 3):
+            image, task = batch.image_index[row : row + 1], batch.task_index[row : row + 1]
+            alone = forward(RowBatch(batch.images[image], torch.zeros(1, dtype=torch.int64), task))
+            single = RowBatch(batch.images, image, task)
+            assert (
+                largest_difference(network, single, together[row : row + 1], alone) <= TOLERANCE
+            ), name
+
+
+@pytest.fixture(scope="module")
+def forty() -> RoutedNetwork:
+    return trained_looking(
+        ModelConfig(
+            backbone=BackboneConfig(width=0.25),
+            routing=RoutingConfig(keep=0.4),
+            preprocess=PreprocessConfig(height=32, width=32),
+            tasks=tuple(Task(name=f"t{i}") for i in range(40)),
+        ),
+        seed=0,
+    )
+
+
+def test_bfloat16_stays_close_and_logits_stay_float32(forty: RoutedNetwork) -> None:
+    batch = sample_batch(forty, images=2)
+    reference = make_forward(forty, "masked")(batch)
+    for name in STRATEGIES:
+        found = make_forward(forty, name, dtype=torch.bfloat16)(batch)
+        assert found.dtype == torch.float32
+        assert 0 < largest_difference(forty, batch, reference, found) < 0.05, name
+
+
+def test_a_cache_under_budget_pressure_gives_the_same_answers(forty: RoutedNetwork) -> None:
+    batch = sample_batch(forty, images=2)
+    roomy = WeightCache()
+    expected = make_forward(forty, "subnet", cache=roomy)(batch)
+    tight = WeightCache(budget_bytes=roomy.held_bytes // 10)
+    for _ in range(2):
+        assert torch.equal(make_forward(forty, "subnet", cache=tight)(batch), expected)
+        assert tight.held_bytes <= tight.budget_bytes
+
+
+def test_versions_with_equal_weights_share_their_cut_weights(forty: RoutedNetwork) -> None:
+    batch, cache = sample_batch(forty), WeightCache()
+    make_forward(forty, "subnet", cache=cache)(batch)
+    held = cache.held_bytes
+    twin = RoutedNetwork(forty.config)
+    twin.load_state_dict(forty.state_dict())
+    make_forward(twin, "subnet", cache=cache)(batch)
+    assert cache.held_bytes == held
+    with torch.no_grad():
+        twin.layers[7].conv.weight.mul_(2)
+    make_forward(twin, "subnet", cache=cache)(batch)
+    assert cache.held_bytes > held
+
+
+def test_auto_takes_the_fastest(forty: RoutedNetwork) -> None:
+    ticks = itertools.count()
+    # Every run takes one tick more than the one before: the first strategy timed is the fastest.
+    times = itertools.accumulate(next(ticks) for _ in itertools.count())
+    assert make_forward(forty, "auto", clock=lambda: float(next(times))).name == STRATEGIES[0]
+
+
+def test_measure_takes_the_better_of_two_runs(forty: RoutedNetwork) -> None:
+    times = iter([0.0, 5.0, 10.0, 13.0])
+    (seconds,) = measure([make_forward(forty, "masked")], sample_batch(forty), lambda: next(times))
+    assert seconds == 3.0
+
+
+@pytest.mark.gpu
+def test_cuda_gives_the_cpu_answer(forty: RoutedNetwork) -> None:
+    batch = sample_batch(forty, images=2)
+    reference = make_forward(forty, "masked")(batch)
+    state = {name: tensor.clone() for name, tensor in forty.state_dict().items()}
+    for name in STRATEGIES:
+        on_gpu = RoutedNetwork(forty.config)
+        on_gpu.load_state_dict(state)
+        found = make_forward(on_gpu, name, "cuda")(batch)
+        assert largest_difference(forty, batch, reference, found) <= 1e-3, name
