@@ -105,7 +105,7 @@ def test_every_strategy_gives_the_masked_answer(
     batch = random_rows(network, images, rows, seed)
     reference = make_forward(network, "masked")(batch)
     for name in ("mixed", "subnet"):
-        found = make_forward(network, name, workers=workers)(batch)  # type: ignore[arg-type]
+        found = make_forward(network, name, workers=workers)(batch)
         assert found.shape == (rows, network.tasks.max_outputs)
         assert found.dtype == torch.float32
         assert largest_difference(network, batch, reference, found) <= TOLERANCE, name
