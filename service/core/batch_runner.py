@@ -155,6 +155,7 @@ class BatchRunner:
         for job, start, stop in slices:
             inside = faulty[(at <= faulty) & (faulty < at + stop - start)]
             for row in (inside - at + start).tolist():
+                job.logits[row] = np.nan  # infinity would make later arithmetic complain
                 task = model.tasks[int(job.tasks[row % job.tasks_per_image])].name
                 job.errors[row] = NonFiniteError(
                     f"the network's answer for task {task!r} is not a number; version "

@@ -36,8 +36,7 @@ class DecisionTable:
 
     def faulty_rows(self, task_index: Indices, logits: Logits) -> Indices:
         """Rows with NaN or infinity among the outputs that their task really has."""
-        bad: Flags = (~np.isfinite(logits) & self._real[task_index]).any(axis=1)
-        return np.flatnonzero(bad)
+        return np.flatnonzero((~np.isfinite(logits) & self._real[task_index]).any(axis=1))
 
     def probabilities(self, task_index: Indices, logits: Logits) -> Floats:
         """Calibrated probability of every class: [R, columns], zero beyond a task's classes.

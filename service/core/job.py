@@ -59,6 +59,13 @@ class Job:
     def unanswered(self) -> int:
         return self.rows - self.answered
 
+    @property
+    def stage(self) -> str:
+        """Where the job is: decode, queue or forward."""
+        if math.isnan(self.submitted):
+            return "decode"
+        return "forward" if self.taken > self.answered else "queue"
+
     def row_tasks(self, start: int, stop: int) -> Indices:
         """Task index of rows ``start`` to ``stop``."""
         return self.tasks[np.arange(start, stop) % len(self.tasks)]

@@ -179,7 +179,10 @@ class Scheduler:
             raise
 
     def submit(self, job: Job, images: Sequence[Pixels]) -> None:
-        """Queue the images of an admitted job: all of them, or those that could be decoded."""
+        """Queue the images of an admitted job: all of them, or those that could be decoded.
+
+        Without any the job is over, and nothing is called.
+        """
         rows = len(images) * job.tasks_per_image
         with self._changed:
             if job.closed:  # the engine died, or the drain ended, meanwhile: already reported
@@ -188,6 +191,9 @@ class Scheduler:
             job.images = images
             job.logits = np.full((rows, job.model.tasks.max_outputs), np.nan, np.float32)
             job.submitted = self._clock.now()
+            if not images:
+                self._close(job)
+                return
             self._queue.add(job)
             self._wake()
 
@@ -291,12 +297,11 @@ class Scheduler:
             now = self._clock.now()
             return max((now - job.arrived for job in self._queue), default=0.0)
 
-    def costs(self) -> dict[str, CostModel]:
-        """Fitted cost by strategy, over all models that are loaded."""
+    def costs(self) -> dict[str, tuple[float, float]]:
+        """Fitted seconds per batch and per row, by strategy."""
         with self._changed:
-            return {
-                plan: cost for by_plan in self._costs.values() for plan, cost in by_plan.items()
-            }
+            fitted = [item for by_plan in self._costs.values() for item in by_plan.items()]
+            return {plan: (cost.fixed, cost.per_row) for plan, cost in fitted}
 
     # -- called on the engine thread --------------------------------------------------------------
 

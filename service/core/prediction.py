@@ -1,0 +1,56 @@
+"""What a prediction is, before any protocol renders it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from model.errors import TaskRouteError
+from service.core.decisions import Floats, Indices
+from service.core.served import ServedModel
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image file as it came, or why its bytes could not even be read."""
+
+    id: str
+    content: bytes = b""
+    error: TaskRouteError | None = None
+
+
+@dataclass(frozen=True)
+class ImageAnswer:
+    """Answers about one image, task by task in the order asked."""
+
+    id: str
+    probabilities: Floats  # [T, columns]: per class; a binary task's P(classes[1]) is column 1
+    labels: Indices  # [T] index of the class that is said
+    row_errors: Mapping[int, TaskRouteError] = field(default_factory=dict)  # by position, 0..T-1
+
+
+@dataclass(frozen=True)
+class ImageFailure:
+    """Why there are no answers about one image."""
+
+    id: str
+    error: TaskRouteError
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where a request's time went, in seconds."""
+
+    decode: float = 0.0
+    queue: float = 0.0
+    compute: float = 0.0  # of the batches that its rows were in
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Everything that one request is answered, by exactly one model version."""
+
+    model: ServedModel
+    tasks: Indices  # [T]
+    images: Sequence[ImageAnswer | ImageFailure]
+    timing: Timing

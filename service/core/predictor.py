@@ -1,0 +1,136 @@
+"""From image files and tasks to answers: admission, decoding, queue, decision."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+
+from model.errors import TaskRouteError
+from service.core.clock import Clock
+from service.core.decisions import Indices
+from service.core.decoder import Decoder
+from service.core.errors import DeadlineError
+from service.core.job import Job, Pixels
+from service.core.prediction import EncodedImage, ImageAnswer, ImageFailure, Prediction, Timing
+from service.core.scheduler import Scheduler
+from service.core.served import ServedModel
+from service.core.telemetry import Telemetry
+
+
+class Predictor:
+    """Answers requests; knows nothing of the protocol they came by. Event loop only."""
+
+    def __init__(
+        self, scheduler: Scheduler, decoder: Decoder, clock: Clock, telemetry: Telemetry
+    ) -> None:
+        self._scheduler = scheduler
+        self._decoder = decoder
+        self._clock = clock
+        self._telemetry = telemetry
+
+    async def predict(
+        self,
+        model: ServedModel,
+        images: Sequence[EncodedImage],
+        tasks: Sequence[int],
+        deadline: float,
+    ) -> Prediction:
+        """Every image's answer to every task, from ``model``.
+
+        A bad image gets an error of its own. Cancelling this takes the request's rows out of the
+        queue.
+
+        Raises:
+            TryLaterError, TooManyRowsError: not admitted, or given up on shutdown.
+            DeadlineError: ``deadline`` (clock seconds) passed first.
+        """
+        begun = self._clock.now()
+        if begun >= deadline:
+            raise DeadlineError("the deadline passed before the images were decoded", stage="read")
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        task_index = np.array(tasks, np.int64)
+        job = self._scheduler.admit(
+            model,
+            task_index,
+            len(images),
+            sum(len(image.content) for image in images),
+            deadline,
+            lambda _: _resolve(answered),
+        )
+        try:
+            async with asyncio.timeout(deadline - begun):
+                decoded = await self._decode(model, images, deadline)
+                decode_seconds = self._clock.now() - begun
+                good = [pixels for pixels in decoded if isinstance(pixels, np.ndarray)]
+                self._scheduler.submit(job, good)
+                if good:
+                    await answered
+        except TimeoutError:
+            raise self._expire(job, deadline - begun) from None
+        except asyncio.CancelledError:
+            self._telemetry.cancelled(job.stage)
+            self._scheduler.withdraw(job, "cancelled")
+            raise
+        finally:
+            self._scheduler.withdraw(job, "error")  # nothing left to do, unless decoding raised
+        if job.failure is not None:
+            raise job.failure
+        timing = _timing(job, decode_seconds)
+        self._telemetry.stage("decode", timing.decode)
+        self._telemetry.stage("queue", timing.queue)
+        return Prediction(model, task_index, _answers(job, images, decoded), timing)
+
+    async def _decode(
+        self, model: ServedModel, images: Sequence[EncodedImage], deadline: float
+    ) -> list[Pixels | TaskRouteError]:
+        contents = [image.content for image in images if image.error is None]
+        found = iter(await self._decoder.decode(contents, model.config.preprocess, deadline))
+        return [image.error or next(found) for image in images]
+
+    def _expire(self, job: Job, allowed: float) -> DeadlineError:
+        error = DeadlineError(
+            f"no answer within {allowed:.3f} s ({job.answered} of {job.rows} rows were run); allow "
+            "more time (X-Request-Timeout-Ms) or ask for fewer rows",
+            stage=job.stage,
+        )
+        self._scheduler.withdraw(job, "expired")
+        return error
+
+
+def _resolve(answered: asyncio.Future[None]) -> None:
+    if not answered.done():  # the request may have been cancelled meanwhile
+        answered.set_result(None)
+
+
+def _timing(job: Job, decode_seconds: float) -> Timing:
+    if not job.rows:
+        return Timing(decode=decode_seconds)
+    waited = job.finished - job.submitted - job.compute_seconds
+    return Timing(decode_seconds, max(0.0, waited), job.compute_seconds)
+
+
+def _answers(
+    job: Job, images: Sequence[EncodedImage], decoded: Sequence[Pixels | TaskRouteError]
+) -> list[ImageAnswer | ImageFailure]:
+    decisions, count = job.model.decisions, job.tasks_per_image
+    row_tasks: Indices = job.row_tasks(0, job.rows)
+    probabilities = decisions.probabilities(row_tasks, job.logits)
+    labels = decisions.labels(row_tasks, probabilities)
+    answers: list[ImageAnswer | ImageFailure] = []
+    start = 0
+    for image, found in zip(images, decoded, strict=True):
+        if isinstance(found, TaskRouteError):
+            answers.append(ImageFailure(image.id, found))
+            continue
+        stop = start + count
+        errors = {row - start: job.errors[row] for row in job.errors if start <= row < stop}
+        if len(errors) == count:
+            answers.append(ImageFailure(image.id, errors[0]))
+        else:
+            answers.append(
+                ImageAnswer(image.id, probabilities[start:stop], labels[start:stop], errors)
+            )
+        start = stop
+    return answers

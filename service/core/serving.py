@@ -1,0 +1,122 @@
+"""The core put together: what a protocol needs to serve a model, started and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from model.preprocess import ImageLimits
+from service.core.batch_runner import BatchRunner
+from service.core.clock import Clock
+from service.core.decoder import Decoder
+from service.core.engine import Engine
+from service.core.errors import DrainingError, EngineDownError
+from service.core.heartbeat import Heartbeat
+from service.core.holder import ModelHolder
+from service.core.limits import SchedulerLimits
+from service.core.loader import ModelLoader, load_and_serve
+from service.core.predictor import Predictor
+from service.core.scheduler import Scheduler
+from service.core.telemetry import Telemetry
+from service.core.watchdog import Watchdog
+
+_POLL_S = 0.02
+_JOIN_S = 2.0
+
+
+@dataclass(frozen=True)
+class CoreOptions:
+    """What the core can be told."""
+
+    model_name: str
+    decode_threads: int = 1
+    warmup_s: float = 2.0
+    drain_s: float = 20.0
+    scheduler: SchedulerLimits = field(default_factory=SchedulerLimits)
+    images: ImageLimits = field(default_factory=ImageLimits)
+
+
+class ServingCore:
+    """Scheduler, engine, decoder, model holder and predictor of one process.
+
+    Made anywhere; :meth:`start` binds it to the running event loop. Protocols use ``holder`` and
+    ``predictor``, operators the rest.
+    """
+
+    def __init__(
+        self, options: CoreOptions, load: ModelLoader, telemetry: Telemetry, clock: Clock
+    ) -> None:
+        self._options = options
+        self._load = load
+        self._telemetry = telemetry
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.clock = clock
+        self.holder = ModelHolder(options.model_name)
+        self.scheduler = Scheduler(options.scheduler, clock, telemetry, self._post)
+        self.heartbeat = Heartbeat(clock)
+        runner = BatchRunner(clock, self.scheduler.row_limit, self.heartbeat)
+        self.engine = Engine(self.scheduler, runner, self.heartbeat)
+        self.watchdog = Watchdog(
+            self.engine, self.scheduler, self.heartbeat, clock, options.scheduler.engine_stall_s
+        )
+        self.decoder = Decoder(options.decode_threads, options.images, clock)
+        self.predictor = Predictor(self.scheduler, self.decoder, clock, telemetry)
+
+    async def start(self) -> None:
+        """Start the engine and begin to load; returns before the model is ready."""
+        self._loop = asyncio.get_running_loop()
+        self.engine.start()
+        self._tasks = [
+            asyncio.create_task(self.watchdog.run(), name="watchdog"),
+            asyncio.create_task(self._load_model(), name="load"),
+        ]
+
+    def begin_drain(self) -> None:
+        """Refuse new requests; those let in have ``drain_s`` seconds."""
+        if not self.scheduler.draining:
+            self.watchdog.drain(self._options.drain_s)
+
+    async def stop(self) -> None:
+        """Drain, then end the engine, the pool and the background tasks."""
+        self.begin_drain()
+        while self.scheduler.unanswered_requests:  # noqa: ASYNC110 - the watchdog bounds this
+            await asyncio.sleep(_POLL_S)
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self.scheduler.close()
+        await asyncio.to_thread(self.engine.join, _JOIN_S)
+        self.decoder.close()
+
+    def not_live(self) -> EngineDownError | None:
+        """Why the process should be restarted; None while it is sound, with or without a model."""
+        reason = self.watchdog.check()
+        return None if reason is None else EngineDownError(reason, retry_after_s=5)
+
+    def check_ready(self) -> None:
+        """Raise the TryLaterError that a request would get now, if any."""
+        if error := self.not_live():
+            raise error
+        if self.scheduler.draining:
+            raise DrainingError("the server is shutting down", retry_after_s=1)
+        self.holder.current()
+
+    async def _load_model(self) -> None:
+        await load_and_serve(
+            self._load,
+            self.holder,
+            self.scheduler,
+            self._telemetry,
+            self.clock,
+            self._options.warmup_s,
+            self._options.scheduler.max_batch_rows,
+        )
+
+    def _post(self, function: Callable[..., Any], *arguments: Any) -> None:
+        assert self._loop is not None, "start() comes first"  # noqa: S101 - an invariant, for mypy
+        self._loop.call_soon_threadsafe(function, *arguments)
