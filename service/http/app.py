@@ -1,0 +1,83 @@
+"""The application, made by a factory: nothing happens at import."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI
+
+from service.core.clock import Clock, SystemClock
+from service.core.loader import ModelLoader, RepositoryLoader
+from service.core.serving import ServingCore
+from service.cpu import CpuBudget, cpu_budget
+from service.http.errors import install_error_handlers
+from service.http.middleware.access import Access
+from service.http.middleware.body_limit import BodyLimit
+from service.http.middleware.request_id import RequestId
+from service.http.middleware.shield import Shield
+from service.http.routes import catalogue, health, metrics, predict
+from service.http.services import Services
+from service.metrics import Metrics
+from service.settings import Settings
+
+
+def create_app(
+    settings: Settings,
+    *,
+    load: ModelLoader | None = None,
+    clock: Clock | None = None,
+    cpu: CpuBudget | None = None,
+) -> FastAPI:
+    """One app that serves one model.
+
+    Args:
+        load: reads the model; by default from ``settings.repository``.
+        clock: for tests.
+        cpu: processors to use; by default what the cgroup allows.
+    """
+    clock = clock or SystemClock()
+    cpu = cpu or cpu_budget()
+    counts = Metrics()
+    load = load or RepositoryLoader(
+        settings.repository, settings.model, settings.version, settings.strategy, settings.device
+    )
+    core = ServingCore(settings.core_options(cpu.cpus), load, counts, clock)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await core.start()
+        yield
+        await core.stop()
+
+    app = FastAPI(
+        title="TaskRoute",
+        summary="Many image attributes from one routed network.",
+        version=_version(),
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.services = Services(settings, core, counts, cpu)
+    install_error_handlers(app)
+    for routes in (predict, catalogue, health, metrics):
+        app.include_router(routes.router)
+    # The last one added is the outermost: id, access log, shield, limits, then routing.
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        max_inflight_bytes=settings.max_inflight_body_bytes,
+        telemetry=counts,
+    )
+    app.add_middleware(Shield)
+    app.add_middleware(Access, clock=clock, metrics=counts)
+    app.add_middleware(RequestId, clock=clock)
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("taskroute")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,212 @@
+"""The three forms of a prediction request, read into one."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from model.errors import InvalidImageError
+from service.core.decoder import Decoder
+from service.core.errors import (
+    InvalidFieldError,
+    MalformedRequestError,
+    NoImagesError,
+    RequestError,
+    TooManyImagesError,
+    UnsupportedMediaTypeError,
+)
+from service.core.prediction import EncodedImage
+
+Image = TypeVar("Image")
+
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
+JSON_TYPE = "application/json"
+FORM_TYPE = "multipart/form-data"
+ACCEPTED_TYPES = (FORM_TYPE, *IMAGE_TYPES, JSON_TYPE)
+
+# Larger JSON is parsed in the decode pool: base64 by the megabyte would stall the event loop.
+_PARSE_INLINE_BYTES = 64 * 1024
+_MAX_FORM_PARTS = 1000
+_FIRST_ID = "0"
+
+
+class ImagePart(BaseModel):
+    """One image of a JSON request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None, description="echoed with the answer; by default the position, from 0"
+    )
+    content: str = Field(description="the image file (JPEG, PNG or WebP) in base64")
+
+
+class PredictBody(BaseModel):
+    """A JSON request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    images: list[ImagePart] = Field(description="one or more images")
+    tasks: list[str] | None = Field(
+        default=None,
+        description='task names, "group:NAME" or "*"; without it, all tasks',
+    )
+
+
+@dataclass(frozen=True)
+class PredictInput:
+    """What was asked, whatever the form."""
+
+    images: Sequence[EncodedImage]
+    selectors: Sequence[str] | None  # None: all tasks
+
+
+async def read_predict_input(request: Request, decoder: Decoder, max_images: int) -> PredictInput:
+    """Read the body of ``POST /v1/predict`` by its Content-Type.
+
+    Raises:
+        RequestError: in one of its kinds; the body is of no accepted type, does not parse or has a
+        field
+            that cannot be used.
+    """
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise UnsupportedMediaTypeError(
+            f"Content-Encoding is {encoding[:40]!r}; send the body as it is", accepted=["identity"]
+        )
+    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if media_type in IMAGE_TYPES:
+        return await _read_raw(request)
+    _refuse_query(request, allowed=())
+    if media_type == FORM_TYPE:
+        return await _read_form(request, max_images)
+    if media_type == JSON_TYPE:
+        body = await request.body()
+        if len(body) <= _PARSE_INLINE_BYTES:
+            return parse_json(body, max_images)
+        return await decoder.run(parse_json, body, max_images)
+    raise UnsupportedMediaTypeError(
+        f"Content-Type is {media_type[:100]!r}; accepted are {', '.join(ACCEPTED_TYPES)}",
+        accepted=list(ACCEPTED_TYPES),
+    )
+
+
+def parse_json(body: bytes, max_images: int) -> PredictInput:
+    """Parse a JSON request. CPU-bound."""
+    try:
+        parsed = PredictBody.model_validate_json(body)
+    except ValidationError as error:
+        raise _refused_json(error) from None
+    images = [
+        _decode_base64(part.id or str(position), part.content)
+        for position, part in enumerate(_checked_count(parsed.images, max_images))
+    ]
+    ids = [image.id for image in images]
+    if len(set(ids)) != len(ids):
+        raise InvalidFieldError(
+            "two images have the same id; ids default to the position, from 0", field="images"
+        )
+    return PredictInput(images, parsed.tasks)
+
+
+def split_selectors(values: Sequence[str]) -> list[str]:
+    """Selectors from comma-separated lists; blank ones are dropped, so the result may be empty."""
+    return [name for value in values for part in value.split(",") if (name := part.strip())]
+
+
+async def _read_raw(request: Request) -> PredictInput:
+    _refuse_query(request, allowed=("tasks",))
+    values = request.query_params.getlist("tasks")
+    content = await request.body()
+    return PredictInput(
+        [EncodedImage(_FIRST_ID, content)], split_selectors(values) if values else None
+    )
+
+
+async def _read_form(request: Request, max_images: int) -> PredictInput:
+    try:
+        form = await request.form(max_files=_MAX_FORM_PARTS, max_fields=_MAX_FORM_PARTS)
+    except HTTPException as error:
+        raise MalformedRequestError(f"the multipart body does not parse: {error.detail}") from None
+    try:
+        return await _from_form(form, max_images)
+    finally:
+        await form.close()  # spooled files
+
+
+async def _from_form(form: FormData, max_images: int) -> PredictInput:
+    unknown = sorted(set(form) - {"image", "tasks"})
+    if unknown:
+        raise InvalidFieldError(
+            f"unknown form fields: {', '.join(unknown)[:200]}; there are image and tasks",
+            field=unknown[0][:100],
+        )
+    files = form.getlist("image")
+    if any(not isinstance(file, UploadFile) for file in files):
+        raise InvalidFieldError(
+            'form field "image" is text; send a file (curl: -F image=@photo.jpg)', field="image"
+        )
+    values = form.getlist("tasks")
+    if any(isinstance(value, UploadFile) for value in values):
+        raise InvalidFieldError('form field "tasks" is a file; send text', field="tasks")
+    images = [
+        EncodedImage(str(position), await file.read())
+        for position, file in enumerate(_checked_count(files, max_images))
+        if isinstance(file, UploadFile)
+    ]
+    names = split_selectors([value for value in values if isinstance(value, str)])
+    return PredictInput(images, names if values else None)
+
+
+def _checked_count(images: Sequence[Image], max_images: int) -> Sequence[Image]:
+    if not images:
+        raise NoImagesError("the request has no image", field="images")
+    if len(images) > max_images:
+        raise TooManyImagesError(
+            f"the request has {len(images)} images; the limit is {max_images} (max_images)",
+            images=len(images),
+            max_images=max_images,
+        )
+    return images
+
+
+def _decode_base64(image_id: str, content: str) -> EncodedImage:
+    try:
+        # Line breaks, as the base64 command makes them, are harmless.
+        return EncodedImage(image_id, base64.b64decode("".join(content.split()), validate=True))
+    except ValueError as error:
+        return EncodedImage(
+            image_id, error=InvalidImageError(f"image {image_id!r}: content is not base64: {error}")
+        )
+
+
+def _refused_json(error: ValidationError) -> RequestError:
+    # Never with the input: it may be an image.
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    if problems[0]["type"] == "json_invalid":
+        return MalformedRequestError(f"the body is not JSON: {problems[0]['msg']}")
+    fields = [
+        {"field": ".".join(map(str, problem["loc"])) or "body", "message": problem["msg"]}
+        for problem in problems[:20]
+    ]
+    first = fields[0]
+    return InvalidFieldError(
+        f"{first['field']}: {first['message']}", field=first["field"], fields=fields
+    )
+
+
+def _refuse_query(request: Request, allowed: Sequence[str]) -> None:
+    unknown = [name for name in request.query_params if name not in allowed]
+    if unknown:
+        known = ", ".join(allowed) or "none with this Content-Type: name tasks in the body"
+        raise InvalidFieldError(
+            f"unknown query parameter {unknown[0][:100]!r}; accepted: {known}",
+            field=unknown[0][:100],
+        )

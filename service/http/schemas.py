@@ -1,0 +1,219 @@
+"""Response bodies as the API's documentation describes them; also those that are small enough to
+be made from models."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.config import BackboneConfig, HeadConfig, PreprocessConfig, RoutingConfig
+
+
+class ErrorBody(BaseModel):
+    """Every error, on every route."""
+
+    error: str = Field(description="for a person: what was seen, the limit, what to do")
+    code: str = Field(description="for a program; stable")
+    request_id: str
+    details: dict[str, Any]
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "error": "unknown task: 'footwaer' (did you mean 'footwear'?)",
+                "code": "unknown_task",
+                "request_id": "5f0c2a6de7f24b0e8f3f2f7a2c8c1b1d",
+                "details": {"unknown": ["footwaer"], "nearest": {"footwaer": ["footwear"]}},
+            }
+        }
+    )
+
+
+class RowFailure(BaseModel):
+    """One task of an image that could not be answered, although others were."""
+
+    task: str
+    error: str
+    code: str
+    details: dict[str, Any]
+
+
+class BinaryPrediction(BaseModel):
+    """The answer of a task with two classes."""
+
+    task: str
+    label: str = Field(description="the second class if probability >= threshold, else the first")
+    probability: float = Field(description="of the second class, whatever the label")
+    threshold: float
+    calibrated: bool
+
+
+class ClassPrediction(BaseModel):
+    """The answer of a task with more than two classes."""
+
+    task: str
+    label: str = Field(description="the likeliest class")
+    probability: float = Field(description="of the label")
+    probabilities: dict[str, float] = Field(description="of every class")
+    calibrated: bool
+
+
+class ImagePredictions(BaseModel):
+    """Answers about one image, in the order asked."""
+
+    id: str
+    predictions: list[BinaryPrediction | ClassPrediction | RowFailure]
+
+
+class ImageError(BaseModel):
+    """Why there are no answers about one of several images."""
+
+    id: str
+    error: str
+    code: str
+    details: dict[str, Any]
+
+
+class ModelReference(BaseModel):
+    """Exactly which model answered."""
+
+    name: str
+    version: int
+    digest: str
+
+
+class TimingMs(BaseModel):
+    """Where the time went, in milliseconds."""
+
+    decode: float
+    queue: float
+    compute: float = Field(description="of the batches that the request's rows were in")
+
+
+class PredictResponse(BaseModel):
+    """Answers to every task about every image."""
+
+    request_id: str
+    model: ModelReference
+    results: list[ImagePredictions | ImageError]
+    timing_ms: TimingMs
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "request_id": "5f0c2a6de7f24b0e8f3f2f7a2c8c1b1d",
+                "model": {"name": "fashion", "version": 3, "digest": "sha256:9f2c..."},
+                "results": [
+                    {
+                        "id": "0",
+                        "predictions": [
+                            {
+                                "task": "footwear",
+                                "label": "yes",
+                                "probability": 0.97,
+                                "threshold": 0.41,
+                                "calibrated": True,
+                            },
+                            {
+                                "task": "category",
+                                "label": "Sneaker",
+                                "probability": 0.91,
+                                "probabilities": {"Sneaker": 0.91, "Sandal": 0.09},
+                                "calibrated": False,
+                            },
+                        ],
+                    }
+                ],
+                "timing_ms": {"decode": 1.2, "queue": 0.4, "compute": 5.1},
+            }
+        }
+    )
+
+
+class TaskCard(BaseModel):
+    """One task that can be asked for."""
+
+    name: str
+    group: str
+    description: str
+    classes: list[str]
+    threshold: float | None = Field(description="null for tasks with more than two classes")
+    calibrated: bool
+
+
+class TasksResponse(BaseModel):
+    """The catalogue."""
+
+    model: ModelReference
+    tasks: list[TaskCard]
+    groups: dict[str, list[str]] = Field(description='task names by group; ask for "group:NAME"')
+
+
+class EngineCard(BaseModel):
+    """The engine's state."""
+
+    threads: int
+    decode_threads: int
+    cpus: int
+    cpus_from: str = Field(description="cgroup v1, cgroup v2 or affinity")
+    batch_limit_rows: int = Field(description="max_batch_rows, or less after running out of memory")
+    rows_per_second: float | None = Field(description="of engine time, over the last batches")
+    cost: dict[str, dict[str, float]] = Field(
+        description="fitted seconds per batch and per row, by strategy"
+    )
+    queue_rows: int
+
+
+class ModelResponse(BaseModel):
+    """What is served and how. All null but name, state, reason and engine while nothing is."""
+
+    name: str
+    state: Literal["ready", "loading", "refused"]
+    reason: str | None = Field(description="why the last bundle was refused, if it was")
+    version: int | None = None
+    digest: str | None = None
+    loaded_at: str | None = None
+    load_seconds: float | None = None
+    strategy: str | None = Field(default=None, description="how batches are run")
+    precision: Literal["float32"] | None = None
+    device: str | None = None
+    tasks: int | None = Field(default=None, description="number of tasks; see /v1/tasks")
+    backbone: BackboneConfig | None = None
+    routing: RoutingConfig | None = None
+    head: HeadConfig | None = None
+    preprocess: PreprocessConfig | None = None
+    preprocess_id: str | None = Field(
+        default=None, description="equal ids give equal pixels for equal files"
+    )
+    parameters: dict[str, int] | None = None
+    metrics: dict[str, Any] | None = Field(
+        default=None, description="held-out figures from the bundle"
+    )
+    engine: EngineCard
+
+
+class LimitsResponse(BaseModel):
+    """The limits in force."""
+
+    media_types: list[str]
+    image_formats: list[str]
+    max_body_bytes: int
+    max_images: int
+    max_image_bytes: int
+    max_image_pixels: int
+    max_rows: int = Field(description="images x tasks in one request")
+    request_timeout_ms: float
+    max_request_timeout_ms: float
+
+
+class Live(BaseModel):
+    """The process is sound."""
+
+    live: bool = True
+
+
+class Ready(BaseModel):
+    """Requests will be answered."""
+
+    ready: bool = True

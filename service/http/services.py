@@ -1,0 +1,27 @@
+"""What routes need, hung on the app once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from service.core.serving import ServingCore
+from service.cpu import CpuBudget
+from service.metrics import Metrics
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """One app's parts."""
+
+    settings: Settings
+    core: ServingCore
+    metrics: Metrics
+    cpu: CpuBudget
+
+
+def services_of(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
