@@ -1,0 +1,282 @@
+"""Prometheus metrics: every family in one table, counted in a registry of the app's own.
+
+Base units, one prefix; histograms never carry a task, the only family by task is ``rows_total``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+from service.core.decisions import Indices
+from service.core.served import ServedModel
+from service.core.serving import ServingCore
+from service.core.telemetry import BatchReport
+
+PREFIX = "taskroute_"
+OUTCOMES = ("ok", "error", "expired", "cancelled", "shed")
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One metric family, as the README's table shows it."""
+
+    name: str  # without the prefix
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: Sequence[float] = ()
+
+
+FAMILIES = (
+    Family(
+        "http_requests_total",
+        "counter",
+        "Requests by route template, method and status (499: the client had gone).",
+        ("route", "method", "status"),
+    ),
+    Family(
+        "http_request_duration_seconds",
+        "histogram",
+        "From the request's headers to the end of the answer.",
+        ("route",),
+        _LATENCY,
+    ),
+    Family("http_requests_in_flight", "gauge", "Requests being received or answered."),
+    Family(
+        "rows_total",
+        "counter",
+        "Rows (image x task) by task and outcome: ok, error, expired, cancelled, shed.",
+        ("task", "outcome"),
+    ),
+    Family(
+        "batches_total",
+        "counter",
+        "Batches by strategy and by why they started: full, delay, idle, deadline, drain.",
+        ("plan", "release"),
+    ),
+    Family("batch_rows", "histogram", "Rows per batch.", ("plan",), _SIZES),
+    Family("batch_tasks", "histogram", "Distinct tasks per batch.", ("plan",), _SIZES),
+    Family(
+        "stage_duration_seconds",
+        "histogram",
+        "Time per request (read, decode, queue, respond) or per batch (assemble, forward).",
+        ("stage",),
+        _LATENCY,
+    ),
+    Family("queue_rows", "gauge", "Rows let in and not yet taken by the engine: scale by this."),
+    Family("queue_bytes", "gauge", "Bytes of images that unanswered requests hold."),
+    Family("queue_oldest_age_seconds", "gauge", "Age of the oldest request in the queue."),
+    Family(
+        "shed_total",
+        "counter",
+        "Requests refused: queue_rows, queue_bytes, queue_delay, deadline, draining, body_bytes.",
+        ("reason",),
+    ),
+    Family(
+        "cancelled_total",
+        "counter",
+        "Requests whose client went away, by stage: read, decode, queue, forward.",
+        ("stage",),
+    ),
+    Family(
+        "batch_failures_total",
+        "counter",
+        "Failed attempts to run a batch: oom, nan, exception.",
+        ("kind",),
+    ),
+    Family(
+        "worker_heartbeat_timestamp_seconds", "gauge", "Last sign of life of the engine thread."
+    ),
+    Family("worker_busy_seconds_total", "counter", "Time that the engine spent on batches."),
+    Family(
+        "model_info",
+        "gauge",
+        "1 for the model that answers.",
+        ("version", "digest", "arch", "tasks", "dtype", "device"),
+    ),
+    Family("model_load_duration_seconds", "gauge", "Reading and building the model took so long."),
+    Family("model_loads_total", "counter", "Loads by result: ok, refused.", ("result",)),
+    Family(
+        "cuda_memory_allocated_bytes", "gauge", "Memory held by tensors on a device.", ("device",)
+    ),
+    Family(
+        "cuda_memory_reserved_bytes", "gauge", "Memory held by the allocator.", ("device",)
+    ),
+    Family("cost_fixed_seconds", "gauge", "Fitted fixed cost of a batch.", ("plan",)),
+    Family("cost_per_row_seconds", "gauge", "Fitted cost of one row in a batch.", ("plan",)),
+)  # fmt: skip
+
+
+class Metrics:
+    """Counts what happens: a :class:`service.core.telemetry.Telemetry`. Event loop only."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._families = {family.name: family for family in FAMILIES}
+        self._requests = self._counter("http_requests_total")
+        self._durations = self._histogram("http_request_duration_seconds")
+        self.in_flight = self._gauge("http_requests_in_flight")
+        self._rows = self._counter("rows_total")
+        self._batches = self._counter("batches_total")
+        self._batch_rows = self._histogram("batch_rows")
+        self._batch_tasks = self._histogram("batch_tasks")
+        self._stages = self._histogram("stage_duration_seconds")
+        self._shed = self._counter("shed_total")
+        self._cancelled = self._counter("cancelled_total")
+        self._failures = self._counter("batch_failures_total")
+        self._busy = self._counter("worker_busy_seconds_total")
+        self._model_info = self._gauge("model_info")
+        self._load_seconds = self._gauge("model_load_duration_seconds")
+        self._loads = self._counter("model_loads_total")
+        self._scraped = {
+            name: self._gauge(name)
+            for name in (
+                "queue_rows",
+                "queue_bytes",
+                "queue_oldest_age_seconds",
+                "worker_heartbeat_timestamp_seconds",
+                "cuda_memory_allocated_bytes",
+                "cuda_memory_reserved_bytes",
+                "cost_fixed_seconds",
+                "cost_per_row_seconds",
+            )
+        }
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        # By outcome, then task index: finding a labelled child costs more than counting it.
+        self._row_children: dict[str, dict[str, list[Counter]]] = {}
+        self._create_bounded_children()
+
+    # -- Telemetry --------------------------------------------------------------------------------
+
+    def model_loaded(self, model: ServedModel) -> None:
+        self._loads.labels("ok").inc()
+        self._load_seconds.set(model.load_seconds)
+        self._model_info.clear()
+        self._model_info.labels(
+            str(model.version),
+            model.digest,
+            model.config.backbone.arch,
+            str(len(model.tasks)),
+            "float32",
+            model.device,
+        ).set(1)
+        self._children(model)
+
+    def model_refused(self) -> None:
+        self._loads.labels("refused").inc()
+
+    def batch(self, report: BatchReport) -> None:
+        self._batches.labels(report.plan, report.release).inc()
+        self._batch_rows.labels(report.plan).observe(report.rows)
+        self._batch_tasks.labels(report.plan).observe(report.tasks)
+        self._stage_children["assemble"].observe(report.assemble_seconds)
+        self._stage_children["forward"].observe(report.forward_seconds)
+        self._busy.inc(report.seconds)
+        for kind, count in report.failures.items():
+            self._failures.labels(kind).inc(count)
+
+    def rows(self, model: ServedModel, tasks: Indices, outcome: str) -> None:
+        children = self._children(model)[outcome]
+        counts = np.bincount(tasks, minlength=len(children))
+        for task in np.flatnonzero(counts).tolist():
+            children[task].inc(float(counts[task]))
+
+    def shed(self, reason: str) -> None:
+        self._shed.labels(reason).inc()
+
+    def cancelled(self, stage: str) -> None:
+        self._cancelled.labels(stage).inc()
+
+    def stage(self, stage: str, seconds: float) -> None:
+        self._stage_children[stage].observe(seconds)
+
+    # -- HTTP and scraping ------------------------------------------------------------------------
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """One request is over. ``route`` and ``method`` come from closed lists."""
+        self._requests.labels(route, method, str(status)).inc()
+        self._durations.labels(route).observe(seconds)
+
+    def observe(self, core: ServingCore) -> None:
+        """Read the gauges that only matter when somebody looks."""
+        scheduler = core.scheduler
+        self._scraped["queue_rows"].set(scheduler.queue_rows)
+        self._scraped["queue_bytes"].set(scheduler.queue_bytes)
+        self._scraped["queue_oldest_age_seconds"].set(scheduler.oldest_age())
+        beat = time.time() - core.heartbeat.age()
+        self._scraped["worker_heartbeat_timestamp_seconds"].set(beat)
+        for plan, (fixed, per_row) in scheduler.costs().items():
+            self._scraped["cost_fixed_seconds"].labels(plan).set(fixed)
+            self._scraped["cost_per_row_seconds"].labels(plan).set(per_row)
+        model = core.holder.model
+        if model is not None and model.device.startswith("cuda"):
+            allocated = torch.cuda.memory_allocated(model.device)
+            reserved = torch.cuda.memory_reserved(model.device)
+            self._scraped["cuda_memory_allocated_bytes"].labels(model.device).set(allocated)
+            self._scraped["cuda_memory_reserved_bytes"].labels(model.device).set(reserved)
+
+    def render(self) -> bytes:
+        """The text format; takes milliseconds for hundreds of tasks: not on the event loop."""
+        return generate_latest(self.registry)
+
+    # -- private ----------------------------------------------------------------------------------
+
+    def _children(self, model: ServedModel) -> dict[str, list[Counter]]:
+        """Counters of the model's tasks, all created at once, or rate() would lose first events."""
+        found = self._row_children.get(model.digest)
+        if found is None:
+            found = {
+                outcome: [self._rows.labels(task.name, outcome) for task in model.tasks]
+                for outcome in OUTCOMES
+            }
+            self._row_children[model.digest] = found
+        return found
+
+    def _create_bounded_children(self) -> None:
+        stages = ("read", "decode", "queue", "assemble", "forward", "respond")
+        self._stage_children = {stage: self._stages.labels(stage) for stage in stages}
+        for reason in ("queue_rows", "queue_bytes", "queue_delay", "deadline", "draining"):
+            self._shed.labels(reason)
+        self._shed.labels("body_bytes")
+        for stage in ("read", "decode", "queue", "forward"):
+            self._cancelled.labels(stage)
+        for kind in ("oom", "nan", "exception"):
+            self._failures.labels(kind)
+        for result in ("ok", "refused"):
+            self._loads.labels(result)
+
+    def _counter(self, name: str) -> Counter:
+        family = self._families[name]
+        return Counter(PREFIX + name, family.help, family.labels, registry=self.registry)
+
+    def _gauge(self, name: str) -> Gauge:
+        family = self._families[name]
+        return Gauge(PREFIX + name, family.help, family.labels, registry=self.registry)
+
+    def _histogram(self, name: str) -> Histogram:
+        family = self._families[name]
+        return Histogram(
+            PREFIX + name,
+            family.help,
+            family.labels,
+            registry=self.registry,
+            buckets=family.buckets,
+        )

@@ -1,0 +1,84 @@
+"""The server process: uvicorn, one process, with a drain that begins at the signal."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+import torch
+import uvicorn
+
+from service.cpu import CpuBudget, cpu_budget
+from service.http.app import create_app
+from service.http.services import Services
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+# Beyond the drain itself: answers on their way out.
+_GRACE_S = 3
+# Longer than the usual load balancer's 60 s, so that it is not the server who closes first.
+_KEEP_ALIVE_S = 75
+
+
+class Server(uvicorn.Server):
+    """uvicorn, telling the core of a shutdown before it waits for requests in flight."""
+
+    def __init__(self, config: uvicorn.Config, services: Services) -> None:
+        super().__init__(config)
+        self._services = services
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.started:
+            return
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        logger.info(
+            "listening",
+            extra={"fields": {"host": host, "port": port, "url": f"http://{shown}:{port}"}},
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Before uvicorn waits, or the queue's tail would be cut off instead of told to go
+        # elsewhere.
+        self._services.core.begin_drain()
+        await super().shutdown(sockets)
+
+
+def set_threads(settings: Settings, cpu: CpuBudget) -> None:
+    """Size the engine's thread pools by what the container may use, and say so."""
+    threads = settings.threads or cpu.cpus
+    torch.set_num_threads(threads)
+    torch.set_num_interop_threads(1)  # one engine thread, one operator at a time
+    logger.info(
+        "threads",
+        extra={
+            "fields": {
+                "engine": threads,
+                "decode": settings.core_options(cpu.cpus).decode_threads,
+                "cpus": cpu.cpus,
+                "cpus_from": cpu.source,
+                "quota": cpu.quota,
+            }
+        },
+    )
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    cpu = cpu_budget()
+    set_threads(settings, cpu)
+    app = create_app(settings, cpu=cpu)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        workers=1,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=int(settings.drain_timeout_ms / 1000) + _GRACE_S,
+    )
+    Server(config, app.state.services).run()

@@ -1,0 +1,214 @@
+"""Settings: environment variables ``TASKROUTE_*``, each also a flag of ``python -m service``.
+
+A field's description is the whole documentation of a setting: the flag's help, the README's table
+and ``--print-config`` are made from it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from model.preprocess import ImageLimits
+from service.core.limits import SchedulerLimits
+from service.core.serving import CoreOptions
+
+PREFIX = "TASKROUTE_"
+# Read by other parts of the project, not by the service.
+_OTHER_VARIABLES = frozenset({"TASKROUTE_DATA"})
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Frozen: what was started is what runs."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    repository: Path = Field(description="directory that holds the published bundles")
+    model: str = Field(min_length=1, description="name of the model to serve")
+    version: int | None = Field(
+        default=None, ge=1, description="version to serve; by default the one that LATEST names"
+    )
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(
+        default=8000,
+        ge=0,
+        le=65535,
+        description="port to listen on; 0 takes a free one and logs it",
+    )
+    workers: int = Field(
+        default=1, description="always 1: run more replicas instead (one model per process)"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least severe log lines written; probes are logged at debug"
+    )
+
+    device: str = Field(
+        default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N"
+    )
+    strategy: Literal["auto", "masked", "mixed", "subnet"] = Field(
+        default="auto", description="how batches are run; auto measures at load and takes the best"
+    )
+    threads: int = Field(
+        default=0, ge=0, description="threads inside the engine; 0: the cgroup's CPU quota"
+    )
+    decode_threads: int = Field(
+        default=0, ge=0, description="threads that decode images; 0: one less than CPUs, at least 1"
+    )
+    warmup_ms: float = Field(
+        default=2000.0, ge=0.0, description="time for warm-up batches before ready; one always runs"
+    )
+
+    max_batch_rows: int = Field(
+        default=256, ge=1, description="rows (image x task) in one batch of the engine"
+    )
+    max_batch_delay_ms: float = Field(
+        default=2.0,
+        ge=0.0,
+        description="longest time a free engine waits for a fuller batch, where the fitted cost "
+        "says that it pays; 0: never",
+    )
+    max_batch_duration_ms: float = Field(
+        default=200.0,
+        gt=0.0,
+        description="batches are kept to what the fitted cost says runs in this time, so that a "
+        "pressing request is never stuck behind a long one; 32 rows are always allowed",
+    )
+    max_request_share: float = Field(
+        default=0.5,
+        gt=0.0,
+        le=1.0,
+        description="largest share of a batch's rows for one request while others wait",
+    )
+    ageing_ms: float = Field(
+        default=2000.0,
+        ge=0.0,
+        description="requests with nearer deadlines overtake an older one for at most this long",
+    )
+
+    max_queue_rows: int = Field(
+        default=8192, ge=1, description="rows that may wait; beyond, 429. Also one request's most"
+    )
+    max_queue_bytes: int = Field(
+        default=512 * 2**20,
+        ge=1,
+        description="bytes of images, encoded and decoded, that unanswered requests may hold; "
+        "beyond, 429",
+    )
+    max_queue_delay_ms: float = Field(
+        default=1000.0,
+        gt=0.0,
+        description="while 32 or more requests wait, a new one that would wait longer than this "
+        "gets 429",
+    )
+
+    max_body_bytes: int = Field(
+        default=32_000_000, ge=1, description="bytes of one request's body; beyond, 413"
+    )
+    max_inflight_body_bytes: int = Field(
+        default=512_000_000,
+        ge=1,
+        description="bytes of all bodies being received or answered; beyond, 429",
+    )
+    max_images: int = Field(default=32, ge=1, description="images in one request; beyond, 413")
+    max_image_bytes: int = Field(
+        default=20_000_000, ge=1, description="bytes of one image file; beyond, 413"
+    )
+    max_image_pixels: int = Field(
+        default=25_000_000, ge=1, description="width x height of one image; beyond, 413"
+    )
+
+    request_timeout_ms: float = Field(
+        default=10_000.0,
+        gt=0.0,
+        description="time for a request without an X-Request-Timeout-Ms header; beyond, 504",
+    )
+    max_request_timeout_ms: float = Field(
+        default=120_000.0,
+        gt=0.0,
+        description="most that X-Request-Timeout-Ms can ask for; larger values count as this",
+    )
+    engine_stall_ms: float = Field(
+        default=30_000.0,
+        gt=0.0,
+        description="an engine without a sign of life for this long counts as hung: live fails",
+    )
+    drain_timeout_ms: float = Field(
+        default=20_000.0,
+        ge=0.0,
+        description="time after SIGTERM for requests that were let in; the rest get 503",
+    )
+
+    @model_validator(mode="after")
+    def _one_process(self) -> Self:
+        if self.workers != 1:
+            raise ValueError(
+                f"workers is {self.workers}, but each worker would load the model again, and split "
+                "batches and metrics: leave it at 1 and run more replicas"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        _at_most(self, "max_batch_rows", "max_queue_rows", "or a full batch could never form")
+        _at_most(self, "max_image_bytes", "max_body_bytes", "or such an image could never arrive")
+        _at_most(self, "max_body_bytes", "max_inflight_body_bytes", "or such a body is refused")
+        _at_most(self, "max_image_bytes", "max_queue_bytes", "or such an image is refused")
+        return self
+
+    @model_validator(mode="after")
+    def _times_fit(self) -> Self:
+        _at_most(self, "request_timeout_ms", "max_request_timeout_ms", "which bounds it")
+        _at_most(
+            self, "max_batch_duration_ms", "engine_stall_ms", "or a long batch looks like a hang"
+        )
+        _at_most(self, "max_batch_delay_ms", "max_batch_duration_ms", "waiting must cost less")
+        return self
+
+    def core_options(self, cpus: int) -> CoreOptions:
+        """The core's share of the settings, in its units."""
+        return CoreOptions(
+            model_name=self.model,
+            decode_threads=self.decode_threads or max(1, cpus - 1),
+            warmup_s=self.warmup_ms / 1000,
+            drain_s=self.drain_timeout_ms / 1000,
+            scheduler=SchedulerLimits(
+                max_batch_rows=self.max_batch_rows,
+                max_batch_delay_s=self.max_batch_delay_ms / 1000,
+                max_batch_duration_s=self.max_batch_duration_ms / 1000,
+                max_request_share=self.max_request_share,
+                ageing_s=self.ageing_ms / 1000,
+                max_queue_rows=self.max_queue_rows,
+                max_queue_bytes=self.max_queue_bytes,
+                max_queue_delay_s=self.max_queue_delay_ms / 1000,
+                engine_stall_s=self.engine_stall_ms / 1000,
+            ),
+            images=ImageLimits(self.max_image_bytes, self.max_image_pixels),
+        )
+
+    def effective(self) -> dict[str, Any]:
+        """Every value in force, JSON-serialisable; secrets masked."""
+        return self.model_dump(mode="json")
+
+
+def _at_most(settings: Settings, smaller: str, larger: str, why: str) -> None:
+    low, high = getattr(settings, smaller), getattr(settings, larger)
+    if low > high:
+        raise ValueError(
+            f"{smaller} is {low} and {larger} is {high}: {smaller} is at most {larger}, {why}"
+        )
+
+
+def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
+    """``TASKROUTE_*`` variables that no setting reads, each with the nearest that exists."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | _OTHER_VARIABLES
+    unknown = (name.upper() for name in environment if name.upper().startswith(PREFIX))
+    return {
+        name: next(iter(difflib.get_close_matches(name, known, n=1)), None)
+        for name in sorted(unknown)
+        if name not in known
+    }
