@@ -18,7 +18,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class BackboneConfig(_Frozen):
@@ -67,7 +67,7 @@ class RoutingConfig(_Frozen):
     @field_validator("routed_layers")
     @classmethod
     def _known_form(cls, value: str | tuple[int, ...]) -> str | tuple[int, ...]:
-        if isinstance(value, str) and not re.fullmatch(r"all|none|last:[1-9]\d*", value):
+        if isinstance(value, str) and not re.fullmatch(r"all|none|last:[1-9][0-9]*", value):
             raise ValueError(
                 f'{value!r} is none of "all", "none", "last:N" or a list of layer indices'
             )
@@ -157,6 +157,12 @@ class ModelConfig(_Frozen):
     head: HeadConfig = HeadConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
     tasks: tuple[Task, ...]
+
+    @model_validator(mode="after")
+    def _usable_tasks(self) -> Self:
+        """ConfigError, not ValidationError, for no task or one name twice: both are TaskSet's."""
+        TaskSet(self.tasks)
+        return self
 
     @property
     def task_set(self) -> TaskSet:

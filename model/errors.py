@@ -21,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+_NAMED_IN_MESSAGE = 10
+
 
 class TaskRouteError(Exception):
     """Base of every error that this project raises on purpose."""
@@ -46,11 +48,13 @@ class UnknownTaskError(TaskRouteError):
 
     def __init__(self, unknown: Sequence[str], nearest: Mapping[str, Sequence[str]]) -> None:
         hints = [
-            f"{name!r} (did you mean {', '.join(map(repr, nearest[name]))}?)"
+            f"{name[:100]!r} (did you mean {', '.join(map(repr, nearest[name]))}?)"
             if nearest.get(name)
-            else repr(name)
-            for name in unknown
+            else repr(name[:100])
+            for name in unknown[:_NAMED_IN_MESSAGE]
         ]
+        if len(unknown) > len(hints):
+            hints.append(f"and {len(unknown) - len(hints)} more")
         super().__init__(
             f"unknown task: {', '.join(hints)}",
             unknown=list(unknown),
@@ -58,6 +62,10 @@ class UnknownTaskError(TaskRouteError):
         )
         self.unknown = list(unknown)
         self.nearest: dict[str, list[str]] = self.details["nearest"]
+
+    def __reduce__(self) -> tuple[type[UnknownTaskError], tuple[list[str], dict[str, list[str]]]]:
+        # The base rebuilds an exception from its message alone, which is not what this one takes.
+        return type(self), (self.unknown, self.nearest)
 
 
 class ImageError(TaskRouteError):

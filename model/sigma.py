@@ -24,7 +24,8 @@ def keep_from_sigma(sigma: float, reading: SigmaReading) -> float:
     """
     if not 0.0 <= sigma <= 1.0:
         raise ConfigError(f"sigma is {sigma}; it must lie between 0 and 1", sigma=sigma)
-    keep = sigma if reading == "paper" else 1.0 - sigma
+    # Rounded, because 1 - 0.9 is a little less than 0.1, which may cost a unit where it is halved.
+    keep = sigma if reading == "paper" else round(1.0 - sigma, 12)
     if keep <= 0.0:
         raise ConfigError(
             f"sigma = {sigma} read as {reading!r} keeps no unit for any task; "

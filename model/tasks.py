@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Literal, overload
 
@@ -14,8 +15,20 @@ BINARY_CLASSES = ("no", "yes")
 GROUP_PREFIX = "group:"
 ALL_TASKS = "*"
 
-# Names travel in query strings as comma-separated lists and in metric labels.
-TaskName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^,*\s][^,*\r\n\t]*$")]
+# Names travel in query strings as comma-separated lists and in metric labels: no comma, no star, no
+# control character, no space at either end.
+TaskName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^,*\s\x00-\x1f\x7f]([^,*\x00-\x1f\x7f]*[^,*\s\x00-\x1f\x7f])?$",
+    ),
+]
+ClassName = Annotated[str, Field(min_length=1, max_length=200)]
+
+# A request may name any number of unknown tasks; looking for near names costs time for each.
+_HINTED = 10
 
 
 class Calibration(BaseModel):
@@ -38,14 +51,23 @@ class Task(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: TaskName
-    group: str = Field(default="default", min_length=1, max_length=200)
+    group: TaskName = "default"
     description: str = ""
-    classes: tuple[str, ...] = BINARY_CLASSES
+    classes: tuple[ClassName, ...] = BINARY_CLASSES
     threshold: float = Field(
         default=0.5, ge=0.0, le=1.0, description="binary tasks: P(classes[1]) from which it is said"
     )
     calibrated: bool = False
     calibration: Calibration = Calibration()
+
+    @model_validator(mode="after")
+    def _unambiguous(self) -> Task:
+        if self.name.startswith(GROUP_PREFIX):
+            raise ValueError(
+                f"task {self.name!r} would be taken for a group: a name cannot begin with "
+                f"{GROUP_PREFIX!r}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _distinct_classes(self) -> Task:
@@ -77,8 +99,8 @@ class TaskSet(Sequence[Task]):
         if not self._tasks:
             raise ConfigError("no tasks: a model needs at least one")
         if len(self._index) != len(self._tasks):
-            seen: set[str] = set()
-            twice = [t.name for t in self._tasks if t.name in seen or seen.add(t.name)]  # type: ignore[func-returns-value]
+            counts = Counter(task.name for task in self._tasks)
+            twice = [name for name, count in counts.items() if count > 1]
             raise ConfigError(f"task names occur twice: {', '.join(twice)}", tasks=twice)
         self._groups: dict[str, list[int]] = {}
         for position, task in enumerate(self._tasks):
@@ -128,26 +150,30 @@ class TaskSet(Sequence[Task]):
         if not selectors:
             return list(range(len(self._tasks)))
         chosen: dict[int, None] = {}
-        unknown: list[str] = []
+        unknown: dict[str, None] = {}
         for selector in selectors:
-            if selector in self._index:
-                chosen[self._index[selector]] = None
-            elif selector == ALL_TASKS:
-                chosen.update(dict.fromkeys(range(len(self._tasks))))
-            elif selector.removeprefix(GROUP_PREFIX) in self._groups and selector.startswith(
-                GROUP_PREFIX
-            ):
-                chosen.update(dict.fromkeys(self._groups[selector.removeprefix(GROUP_PREFIX)]))
+            found = self._find(selector)
+            if found is None:
+                unknown[selector] = None
             else:
-                unknown.append(selector)
+                chosen.update(dict.fromkeys(found))
         if unknown:
-            raise self._unknown(unknown)
+            raise self._unknown(list(unknown))
         return list(chosen)
+
+    def _find(self, selector: str) -> Sequence[int] | None:
+        if selector in self._index:
+            return [self._index[selector]]
+        if selector == ALL_TASKS:
+            return range(len(self._tasks))
+        if selector.startswith(GROUP_PREFIX):
+            return self._groups.get(selector.removeprefix(GROUP_PREFIX))
+        return None
 
     def _unknown(self, names: Sequence[str]) -> UnknownTaskError:
         candidates = [*self._index, *(GROUP_PREFIX + group for group in self._groups)]
         nearest = {
             name: difflib.get_close_matches(name[:200], candidates, n=3, cutoff=0.5)
-            for name in names
+            for name in names[:_HINTED]
         }
         return UnknownTaskError(names, nearest)
