@@ -20,7 +20,7 @@ from benchmarks.peers.base import HOST, Peer, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 STOP_LIMIT_S = 20.0
-_POLL_S = 0.02
+_POLL_S = 0.05
 
 
 class Server:

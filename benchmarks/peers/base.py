@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 SETTINGS_VARIABLE = "BENCHMARK_PEER_SETTINGS"
+BATCHES_FILE = "batches.txt"  # in Settings.folder: the rows of each batch, one number a line
 HOST = "127.0.0.1"
 
 # The same for every peer that batches; what each framework calls them is in its file.
@@ -76,6 +77,12 @@ class Peer:
         """The command line that serves until it is told to stop."""
         # Not `-m`: worker processes must find the module's classes under its own name.
         return [str(python), "-c", f"from {type(self).__module__} import serve; serve()"]
+
+    def rows_per_batch(self, settings: Settings) -> float | None:
+        """Mean size of the batches that the server has run; shows whether it batches at all."""
+        file = Path(settings.folder) / BATCHES_FILE
+        sizes = [int(line) for line in file.read_text().split()] if file.is_file() else []
+        return sum(sizes) / len(sizes) if sizes else None
 
     def prepare(self, python: Path, settings: Settings) -> None:
         """Writes the files that the server reads at its start into ``settings.folder``."""

@@ -7,12 +7,14 @@ own environments; torch and the libraries of ``model`` come from the shared one.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.peers.base import Settings
+from benchmarks.peers.base import BATCHES_FILE, Settings
 from model.decision import answer
 from model.preprocess import load_image
 from model.repository import Repository
@@ -32,6 +34,9 @@ class Handler:
         self.tasks = self.network.tasks
         self._spec = bundle.config.preprocess
         self._forward = make_forward(self.network, settings.strategy)
+        # Unbuffered, in append mode: one short write a batch, from however many processes.
+        log = Path(settings.folder) / BATCHES_FILE if settings.folder else Path(os.devnull)
+        self._log = log.open("ab", buffering=0)
         blank = torch.zeros(1, self._spec.height, self._spec.width, 3, dtype=torch.uint8)
         self._forward(RowBatch.all_pairs(blank, range(len(self.tasks))))  # warm-up
 
@@ -46,6 +51,7 @@ class Handler:
         images = torch.stack([self.decode(jpeg) for jpeg, _ in asked])
         tasks = [self.tasks.select(names.split(",")) for _, names in asked]
         lengths = torch.tensor([len(one) for one in tasks])
+        self._log.write(b"%d\n" % int(lengths.sum()))
         batch = RowBatch(
             images,
             torch.arange(len(asked)).repeat_interleave(lengths),
@@ -62,6 +68,7 @@ class Handler:
         """What a newcomer writes: one pass of the masked network for each task of the picture."""
         image = self.decode(jpeg)[None]
         tasks = self.tasks.select(names.split(","))
+        self._log.write(b"1\n" * len(tasks))
         return self._render(tasks, torch.cat([self.network(image, task) for task in tasks]))
 
     def _render(self, tasks: Sequence[int], logits: torch.Tensor) -> Predictions:

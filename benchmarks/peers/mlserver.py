@@ -16,7 +16,7 @@ MODEL = "taskroute"
 
 class MLServer(Peer):
     name = "mlserver"
-    packages = ("mlserver==1.7.1",)
+    packages = ("mlserver==1.7.1", "uvloop<0.22")  # its workers die under newer event loops
     ready_path = f"/v2/models/{MODEL}/ready"
 
     def prepare(self, python: Path, settings: Settings) -> None:
@@ -27,6 +27,7 @@ class MLServer(Peer):
             "grpc_port": free_port(),
             "metrics_port": free_port(),
             "parallel_workers": settings.workers,
+            "debug": False,  # else a log line per request
             "environments_dir": str(folder / "environments"),
         }
         model = {

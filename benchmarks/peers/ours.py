@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,21 @@ class Ours(Peer):
         ]
 
     def environment(self, settings: Settings) -> dict[str, str]:
-        return {"TASKROUTE_STRATEGY": settings.strategy}
+        # Like the peers' access logs, ours are off.
+        return {
+            "TASKROUTE_STRATEGY": settings.strategy,
+            "TASKROUTE_THREADS": str(settings.threads),
+            "TASKROUTE_LOG_LEVEL": "warning",
+        }
+
+    def rows_per_batch(self, settings: Settings) -> float | None:
+        with urllib.request.urlopen(f"http://{HOST}:{settings.port}/metrics") as answer:
+            text = answer.read().decode()
+        rows, batches = (
+            sum(map(float, re.findall(rf"^taskroute_batch_rows_{part}\S* (\S+)$", text, re.M)))
+            for part in ("sum", "count")
+        )
+        return rows / batches if batches else None
 
     def request(self, jpeg: bytes, tasks: str) -> Request:
         return Request(f"/v1/predict?tasks={tasks}", jpeg, {"Content-Type": "image/jpeg"})
