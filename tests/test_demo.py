@@ -67,6 +67,6 @@ def test_a_failed_training_is_an_error_that_names_the_exit_code(
 def test_a_service_that_ends_at_once_is_reported_with_its_log(tmp_path: Path) -> None:
     with (
         pytest.raises(demo.DemoError, match=rf"exit code \d+; see {tmp_path}/service\.log"),
-        demo.service(tmp_path, port=1),
+        demo.service(tmp_path, port=99_999),
     ):
         pass
