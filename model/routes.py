@@ -42,7 +42,9 @@ def draw_routes(
 
 
 def kept_units(keep: float, units: int, multiple: int) -> int:
-    """round(keep * units) to the nearest ``multiple``; never none, at most all."""
+    """keep * units rounded to a ``multiple``; never none, and with keep 1 always all."""
+    if keep >= 1.0:
+        return units
     kept = int(keep * units / multiple + 0.5) * multiple
     return min(units, max(kept, multiple))
 
@@ -98,16 +100,14 @@ def _independent(kept: int, units: int, tasks: int, generator: torch.Generator) 
 def _partition(
     keep: float, units: int, tasks: int, multiple: int, generator: torch.Generator
 ) -> Tensor:
-    """A common share of round(keep * units) units; the rest is divided equally among the tasks."""
+    """round(keep * units) units common to all; the rest divided among the tasks, none left over.
+
+    The rest is dealt in runs of ``multiple`` units where every task can have one, else unit by
+    unit, so that two tasks' own shares differ by one run or one unit at most.
+    """
     common = 0 if keep <= 0.0 else kept_units(keep, units, multiple)
-    private = (units - common) // tasks
-    if private >= multiple:
-        private -= private % multiple
-    left_over = units - common - private * tasks
-    if common > 0:
-        # Joins the common share, so that all tasks keep equally many units.
-        common, left_over = common + left_over, 0
-    elif private == 0:
+    rest = units - common
+    if common == 0 and rest < tasks:
         raise ConfigError(
             f"scheme 'partition' with keep 0 needs at least one unit per task: a layer has {units} "
             f"units for {tasks} tasks; raise keep or width, or route later layers (routed_layers)",
@@ -117,8 +117,9 @@ def _partition(
     order = torch.randperm(units, generator=generator)
     routes = torch.zeros(tasks, units, dtype=torch.bool)
     routes[:, order[:common]] = True
-    owned = order[common : common + private * tasks].reshape(tasks, private)
-    routes.scatter_(1, owned, True)
-    for turn, unit in enumerate(order[units - left_over :].tolist() if left_over else []):
-        routes[turn % tasks, unit] = True
+    # In random order, so that it is not the same tasks of every layer that get one run more.
+    turns = torch.randperm(tasks, generator=generator)
+    run = multiple if rest >= tasks * multiple else 1
+    owners = turns[torch.arange(rest) // run % tasks]
+    routes[owners, order[common:]] = True
     return routes
