@@ -96,8 +96,9 @@ class BatchRunner:
             Exception
         ) as error:  # whatever a model raises must reach its requests, not end the thread
             kind = "oom" if is_out_of_memory(error) else "exception"
+            if not report.failures:  # the attempts that follow fail for the same reason
+                logger.warning("a batch of %d rows failed (%s)", len(batch), kind, exc_info=True)
             report.failures[kind] += 1
-            logger.warning("a batch of %d rows failed (%s): %r", len(batch), kind, error)
             failure = error
         else:
             _store(slices, logits)
