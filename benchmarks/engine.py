@@ -1,0 +1,194 @@
+"""What a subnet saves: the strategies against the paper's loop and against hard sharing.
+
+    python -m benchmarks.engine                  the headline table: 40 tasks of one image
+    python -m benchmarks.engine --grid           strategies x tasks x images x sizes x keep
+
+Every ratio is taken inside one run, between ways timed in turn. The loop's time is proportional to
+the number of tasks, so with many tasks it is measured over a few of them and multiplied; such cells
+are marked.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from benchmarks.paper_loop import PaperLoop
+from benchmarks.report import RESULTS, Report
+from benchmarks.timing import Timing, ratio, side_by_side
+from model.config import ModelConfig, PreprocessConfig, RoutingConfig
+from model.network import RoutedNetwork, build
+from model.plan import cost, make_plan, masked_cost
+from model.rows import RowBatch
+from model.self_check import largest_probability_difference
+from model.strategies import Forward, make_forward, sample_batch
+from model.tasks import Task
+
+MEASURED_TASKS = 4  # of the loop, where it is extrapolated
+PEAK_SIZE = 2048
+HEADLINES = [(224, "all", 0.4), (64, "all", 0.4), (224, "last:2", 0.4), (64, "last:2", 0.4),
+             (224, "last:2", 0.25), (64, "last:2", 0.25)]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One network and one request."""
+
+    size: int
+    routed_layers: str
+    keep: float
+    tasks: int = 40
+    images: int = 1
+
+    def network(self, routed_layers: str | None = None) -> RoutedNetwork:
+        return build(
+            ModelConfig(
+                routing=RoutingConfig(
+                    keep=self.keep, routed_layers=routed_layers or self.routed_layers
+                ),
+                preprocess=PreprocessConfig(height=self.size, width=self.size),
+                tasks=tuple(Task(name=f"task-{index}") for index in range(self.tasks)),
+            )
+        ).eval()
+
+
+def measure(
+    cell: Cell, threads: int, rounds: int, *, bfloat16: bool, mixed: bool
+) -> dict[str, Any]:
+    """Times of every way to answer the cell's request, and their ratios to the loop."""
+    network, shared = cell.network(), cell.network("none")
+    batch = sample_batch(network, cell.images, cell.tasks)
+    forwards = {
+        "dense": make_forward(shared, "subnet", workers=threads),
+        "subnet": make_forward(network, "subnet", workers=threads),
+    }
+    if bfloat16:
+        forwards["subnet bfloat16"] = make_forward(
+            network, "subnet", dtype=torch.bfloat16, workers=threads
+        )
+    if mixed:
+        forwards["mixed"] = make_forward(network, "mixed")
+    measured = min(cell.tasks, MEASURED_TASKS if cell.tasks * cell.images > 40 else cell.tasks)
+    ways: dict[str, Callable[[], object]] = {
+        f"loop {name}": _loop(PaperLoop(cell.network(), channels_last=last), batch, measured)
+        for name, last in (("channels first", False), ("channels last", True))
+    }
+    ways |= {name: _forward(forward, batch) for name, forward in forwards.items()}
+    timings = side_by_side(ways, rounds)
+    loop = _scaled(_faster(timings["loop channels first"], timings["loop channels last"]),
+                   cell.tasks / measured)  # fmt: skip
+    plan = cost(make_plan(network, range(cell.tasks)), range(cell.tasks))
+    full = masked_cost(network)
+    return {
+        **asdict(cell),
+        "loop_extrapolated_from_tasks": measured if measured < cell.tasks else None,
+        "passes_by_multiply_adds": plan.macs / full.macs,
+        "seconds": {"loop": loop.rounds} | {name: t.rounds for name, t in timings.items()},
+        "loop_over": {name: ratio(loop, timings[name]) for name in forwards},
+        "over_dense": {name: ratio(timings[name], timings["dense"]) for name in forwards},
+        "subnet_flops": 2 * plan.macs * cell.images / timings["subnet"].median,
+        "largest_dp": {
+            name: largest_probability_difference(forward, network)
+            for name, forward in forwards.items()
+            if name != "dense"
+        },
+    }
+
+
+def peak_flops(rounds: int = 5) -> float:
+    """Best floating point operations per second of a large float32 matrix product."""
+    a = torch.randn(PEAK_SIZE, PEAK_SIZE)
+    timing = side_by_side({"product": lambda: a @ a}, rounds)["product"]
+    return 2 * PEAK_SIZE**3 / timing.best
+
+
+def _loop(loop: PaperLoop, batch: RowBatch, tasks: int) -> Callable[[], object]:
+    return lambda: loop(batch.images, range(tasks))
+
+
+def _forward(forward: Forward, batch: RowBatch) -> Callable[[], object]:
+    return lambda: forward(batch)
+
+
+def _faster(a: Timing, b: Timing) -> Timing:
+    return a if a.median <= b.median else b
+
+
+def _scaled(timing: Timing, factor: float) -> Timing:
+    return Timing(tuple(seconds * factor for seconds in timing.rounds))
+
+
+def _table(report: Report, results: list[dict[str, Any]], peak: float) -> None:
+    names = [name for name in ("dense", "subnet", "subnet bfloat16", "mixed")
+             if any(name in one["loop_over"] for one in results)]  # fmt: skip
+    report.table(
+        ["px", "routed", "keep", "tasks", "images", *(f"loop / {name}" for name in names),
+         "subnet, dense passes", "by multiply-adds", "of peak", "max dp"],
+        [[one["size"], one["routed_layers"], one["keep"],
+          f"{one['tasks']}{'*' if one['loop_extrapolated_from_tasks'] else ''}", one["images"],
+          *(one["loop_over"].get(name) for name in names), one["over_dense"]["subnet"],
+          one["passes_by_multiply_adds"], one["subnet_flops"] / peak, one["largest_dp"]["subnet"]]
+         for one in results],
+    )  # fmt: skip
+    report.text(
+        "`loop / way`: how many times faster than one full masked pass per task (the faster memory "
+        "order of the two, plain eager PyTorch). `dense`: one folded, hard-shared pass with all "
+        "heads, the least that a network of this size can cost. `*`: the loop was timed over "
+        f"{MEASURED_TASKS} tasks and multiplied. `of peak`: share of a {PEAK_SIZE} x {PEAK_SIZE} "
+        f"float32 matrix product ({peak / 1e9:.0f} GFLOP/s in this run). Medians over rounds."
+    )
+
+
+def main(
+    grid: Annotated[bool, typer.Option(help="The whole grid instead of the headline.")] = False,
+    sizes: Annotated[str, typer.Option(help="of the grid, px")] = "32,64,224",
+    tasks: Annotated[str, typer.Option(help="of the grid")] = "1,10,40,312",
+    images: Annotated[str, typer.Option(help="of the grid")] = "1,8,32",
+    keeps: Annotated[str, typer.Option(help="of the grid")] = "0.2,0.4,0.6",
+    routed: Annotated[str, typer.Option(help="of the grid; a semicolon between several")] = "all",
+    threads: Annotated[int, typer.Option(help="of the engine and of the loop")] = 2,
+    rounds: int = 5,
+    out: Annotated[Path | None, typer.Option(help="folder for the result")] = None,
+) -> None:
+    """Measure and write table, plot and raw figures."""
+    torch.set_num_threads(threads)
+    if grid:
+        cells = [
+            Cell(size, layers, keep, count, batch)
+            for size, count, batch, keep, layers in itertools.product(
+                _integers(sizes), _integers(tasks), _integers(images),
+                map(float, keeps.split(",")), routed.split(";"),
+            )
+        ]  # fmt: skip
+    else:
+        cells = [Cell(*headline) for headline in HEADLINES]
+    name = "engine-grid" if grid else "engine"
+    report = Report(out or RESULTS / name, f"Engine: VGG-11-BN, {threads} threads")
+    peak = peak_flops()
+    results = []
+    for cell in cells:
+        results.append(measure(cell, threads, rounds, bfloat16=True, mixed=grid))
+        print(cell, {k: round(v, 2) for k, v in results[-1]["loop_over"].items()}, flush=True)
+    _table(report, results, peak)
+    report.bars(
+        "speedup",
+        "Times faster than a full masked pass per task",
+        "ratio to the loop",
+        {f"{one['size']} px, {one['routed_layers']}, keep {one['keep']:g}, {one['tasks']} tasks, "
+         f"{one['images']} images": one["loop_over"]["subnet"] for one in results},
+    )  # fmt: skip
+    report.write({"peak_flops": peak, "threads": threads, "rounds": rounds, "cells": results})
+
+
+def _integers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+if __name__ == "__main__":
+    typer.run(main)
