@@ -16,7 +16,7 @@ class BatchNorm(nn.Module):
     """Batch norm over [N, C, H, W] with one row of running statistics, or one row per task.
 
     The affine weight and bias are shared. ``momentum`` None gives a cumulative average, for
-    recalibration.
+    recalibration; it counts the batches of a row, so each must update the same units.
     """
 
     running_mean: Tensor  # [rows, C]
@@ -68,6 +68,15 @@ class BatchNorm(nn.Module):
         # Copies, written back below: autograd keeps what it was given, and several forward passes
         # may come before one backward pass.
         mean, var = mean.clone(), var.clone()
+        if x.numel() == x.shape[1]:
+            # One value per channel has no variance: a last batch of one image, or one row of its
+            # task, where the feature map is a single pixel.
+            return F.batch_norm(x, mean, var, weight, bias, training=False, eps=self.eps)
+        if self.momentum is None and units is not None and not self.per_task:
+            raise ValueError(
+                "shared batch-norm statistics cannot be averaged cumulatively from some units: run "
+                "forward(), which updates all of them, or keep statistics per task"
+            )
         self.batches_seen[row] += 1
         momentum = 1.0 / int(self.batches_seen[row]) if self.momentum is None else self.momentum
         out = F.batch_norm(
