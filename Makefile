@@ -50,7 +50,8 @@ format: venv ## rewrite the sources as `check` wants them
 
 bench: venv ## measure; installs the extra `bench`
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[train,dev,bench]'
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.serving --peers ours,fastapi
 
 lock: ## resolve the newest versions that pyproject.toml allows into requirements.lock
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
