@@ -92,7 +92,9 @@ def measure_capacities(
     return measured
 
 
-def _try_capacities(comparison: Comparison, one: Configuration, names: Sequence[str]) -> None:
+def _try_capacities(
+    comparison: Comparison, one: Configuration, names: Sequence[str], key: str = "capacity"
+) -> None:
     records, peer = comparison.records, PEERS[one.peer]
     say(f"{one.name}: starting")
     try:
@@ -111,7 +113,7 @@ def _try_capacities(comparison: Comparison, one: Configuration, names: Sequence[
                 problem = _problem(found)
                 if problem is not None:
                     raise PeerUnavailableError(f"workload {name}: {problem}")
-                records.update(one.name, capacity={name: found})
+                records.update(one.name, **{key: {name: found}})
                 say(f"{one.name}: {name} {found['rows_per_s']:.1f} rows/s")
     except PeerUnavailableError as error:
         say(f"{one.name}: skipped: {error}")
@@ -142,6 +144,15 @@ def offered_loads(best: dict[Configuration, float]) -> dict[str, float]:
         "ours": max(ours, default=0.0),
     }
     return {name: LOADS[name] * limit for name, limit in limits.items() if limit > 0}
+
+
+def measure_ours_again(comparison: Comparison, measured: Sequence[Configuration]) -> None:
+    """Our capacity once more at the end: how far the machine drifted during the comparison."""
+    for workload in comparison.workloads:
+        best = best_layouts(comparison.records, measured, workload)
+        for one in (one for one in best if one.peer == OURS):
+            if workload not in comparison.records.read(one.name).get("again", {}):
+                _try_capacities(comparison, one, [workload], key="again")
 
 
 def measure_latencies(

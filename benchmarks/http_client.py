@@ -1,9 +1,9 @@
 """A lean HTTP/1.1 client for load generation.
 
 The generator shares the cores with the server it measures, so its own cost is part of every
-figure. ``python -m benchmarks.client_cost`` measures it: httpx spends several times as much of a
-core per request as this client, which writes prepared bytes and parses no more of an answer than
-its status, its length and ``Retry-After``.
+figure. ``python -m benchmarks.client_cost`` measures it: httpx takes more than ten times as much
+processor time per request as this client, which writes prepared bytes and parses no more of an
+answer than its status, its length and ``Retry-After``.
 """
 
 from __future__ import annotations

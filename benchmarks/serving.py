@@ -25,6 +25,7 @@ from benchmarks.comparison import (
     measure_capacities,
     measure_engine,
     measure_latencies,
+    measure_ours_again,
     say,
 )
 from benchmarks.images import jpegs
@@ -98,6 +99,7 @@ def main(
     serving_subnets = _subnet_peers(subnet_peers, comparison, measured)
     wanted_too = _configurations(serving_subnets, "subnet", ours, others)
     measured += measure_capacities(comparison, wanted_too)
+    measure_ours_again(comparison, measured)
     loads = measure_latencies(comparison, measured)
     skipped = {
         one.name: str(comparison.records.read(one.name).get("skipped"))

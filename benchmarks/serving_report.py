@@ -33,7 +33,8 @@ def write_report(
         judged[workload] = _judge(best, found, engine, workload)
         _capacity_section(report, workload, best, found, engine)
         _latency_section(report, workload, best, found, loads[workload])
-        _verdict_section(report, judged[workload])
+        if _ours(best):
+            _verdict_section(report, judged[workload])
     _layout_section(report, measured, found, list(loads))
     if skipped:
         report.section("Not measured")
@@ -76,7 +77,8 @@ def _capacity_section(
         )
     for strategy in engine:
         alone = engine_rows_per_s(engine, strategy, workload)
-        rows.append(["(engine, no HTTP)", strategy, "1x2", alone, ours / alone, *[None] * 5])
+        ratio = ours / alone if ours else None
+        rows.append(["(engine, no HTTP)", strategy, "1x2", alone, ratio, *[None] * 5])
     report.table(
         [
             *("server", "serves", "layout", "rows/s", "ours is x times", "p50 ms"),
@@ -84,6 +86,11 @@ def _capacity_section(
         ],
         rows,
     )
+    for one in best:
+        again = found[one.name].get("again", {}).get(workload)
+        if again is not None:
+            change = again["rows_per_s"] / best[one] - 1
+            report.text(f"Drift: {one.peer} measured again at the end was {change:+.1%}.")
     values = {one.label: rows_per_s for one, rows_per_s in ordered}
     for strategy in engine:
         values[f"engine alone ({strategy})"] = engine_rows_per_s(engine, strategy, workload)
