@@ -154,7 +154,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
-        _at_most(self, "max_batch_rows", "max_queue_rows", "or a full batch could never form")
+        _at_most(self, "max_batch_rows", "max_queue_rows", "or a full batch never forms")
         _at_most(self, "max_image_bytes", "max_body_bytes", "or such an image could never arrive")
         _at_most(self, "max_body_bytes", "max_inflight_body_bytes", "or such a body is refused")
         _at_most(self, "max_image_bytes", "max_queue_bytes", "or such an image is refused")
@@ -162,11 +162,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _times_fit(self) -> Self:
-        _at_most(self, "request_timeout_ms", "max_request_timeout_ms", "which bounds it")
+        _at_most(self, "request_timeout_ms", "max_request_timeout_ms", "which bounds all")
         _at_most(
             self, "max_batch_duration_ms", "engine_stall_ms", "or a long batch looks like a hang"
         )
-        _at_most(self, "max_batch_delay_ms", "max_batch_duration_ms", "waiting must cost less")
+        _at_most(self, "max_batch_delay_ms", "max_batch_duration_ms", "or waiting costs more")
         return self
 
     def core_options(self, cpus: int) -> CoreOptions:
@@ -199,7 +199,7 @@ def _at_most(settings: Settings, smaller: str, larger: str, why: str) -> None:
     low, high = getattr(settings, smaller), getattr(settings, larger)
     if low > high:
         raise ValueError(
-            f"{smaller} is {low} and {larger} is {high}: {smaller} is at most {larger}, {why}"
+            f"{smaller} is {low}, above {larger}, which is {high}: keep it at most that, {why}"
         )
 
 

@@ -89,7 +89,8 @@ async def load_and_serve(
         refusal: TaskRouteError = error
     except Exception as error:
         logger.exception("model %r could not be loaded", holder.name)
-        refusal = ServiceError(f"loading failed unexpectedly: {error!r}; the log has the traceback")
+        kind = type(error).__name__
+        refusal = ServiceError(f"loading failed unexpectedly ({kind}); the log has the traceback")
     else:
         holder.serve(model)
         telemetry.model_loaded(model)

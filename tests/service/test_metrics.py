@@ -1,0 +1,113 @@
+"""Metrics: every family declared once, children there from the start, only rows by task."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.core.telemetry import BatchReport
+from service.metrics import FAMILIES, OUTCOMES, Metrics
+from tests.service.fakes import make_model
+from tests.service.http.apps import make_app, send
+
+
+def values(metrics: Metrics) -> dict[str, float]:
+    """Every sample as ``name{label=value,...}``."""
+    found = {}
+    for family in text_string_to_metric_families(metrics.render().decode()):
+        for sample in family.samples:
+            labels = ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}"] = sample.value
+    return found
+
+
+def test_names_follow_the_rules() -> None:
+    for family in FAMILIES:
+        assert re.fullmatch(r"[a-z][a-z_]*", family.name)
+        assert (family.kind == "counter") == family.name.endswith("_total"), family.name
+        assert (family.kind == "histogram") == bool(family.buckets), family.name
+        assert not re.search(r"_(ms|mb|millis|percent)\b", family.name), "base units only"
+        assert family.help.endswith("."), family.name
+        assert ("task" in family.labels) == (family.name == "rows_total")
+    assert not [name for name, count in Counter(f.name for f in FAMILIES).items() if count > 1]
+
+
+def test_every_declared_family_is_exported_and_nothing_else_of_ours() -> None:
+    text = send(make_app(), "GET", "/metrics").text
+    exported = set(re.findall(r"^# TYPE taskroute_(\S+) ", text, re.MULTILINE))
+    exported = {name for name in exported if not name.endswith("_created")}
+    assert exported == {family.name for family in FAMILIES}
+    assert "process_resident_memory_bytes" in text
+
+
+def test_a_models_children_are_there_before_the_first_row() -> None:
+    metrics = Metrics()
+    model = make_model()
+    metrics.model_loaded(model)
+    found = values(metrics)
+    for task in model.tasks:
+        for outcome in OUTCOMES:
+            assert found[f"taskroute_rows_total{{outcome={outcome},task={task.name}}}"] == 0.0
+    [info] = [name for name in found if name.startswith("taskroute_model_info")]
+    assert "version=1" in info
+    assert f"digest={model.digest}" in info
+
+
+def test_model_info_names_only_the_model_that_answers() -> None:
+    metrics = Metrics()
+    for version in (1, 2):
+        metrics.model_loaded(make_model(version=version))
+    infos = [name for name in values(metrics) if name.startswith("taskroute_model_info")]
+    assert len(infos) == 1
+    assert "version=2" in infos[0]
+    assert values(metrics)["taskroute_model_loads_total{result=ok}"] == 2
+
+
+def test_rows_are_counted_by_task_and_outcome() -> None:
+    metrics, model = Metrics(), make_model()
+    metrics.rows(model, np.array([0, 1, 1, 3]), "ok")
+    metrics.rows(model, np.array([1]), "expired")
+    metrics.rows(model, np.array([], np.int64), "shed")
+    found = values(metrics)
+    assert found["taskroute_rows_total{outcome=ok,task=t1}"] == 2
+    assert found["taskroute_rows_total{outcome=ok,task=kind}"] == 1
+    assert found["taskroute_rows_total{outcome=expired,task=t1}"] == 1
+    assert sum(value for name, value in found.items() if "rows_total" in name) == 5
+
+
+def test_versions_of_a_model_share_their_tasks_counters() -> None:
+    metrics = Metrics()
+    for version in (1, 2):
+        metrics.rows(make_model(version=version), np.array([0]), "ok")
+    assert values(metrics)["taskroute_rows_total{outcome=ok,task=t0}"] == 2
+
+
+def test_a_batch_is_counted_by_plan_and_release() -> None:
+    metrics = Metrics()
+    report = BatchReport(make_model(), "masked", "idle", rows=5, tasks=2, images=3, seconds=0.5)
+    report.failures["oom"] += 2
+    metrics.batch(report)
+    found = values(metrics)
+    assert found["taskroute_batches_total{plan=masked,release=idle}"] == 1
+    assert found["taskroute_batch_rows_sum{plan=masked}"] == 5
+    assert found["taskroute_batch_failures_total{kind=oom}"] == 2
+    assert found["taskroute_worker_busy_seconds_total{}"] == pytest.approx(0.5)
+
+
+def test_two_apps_share_nothing() -> None:
+    first, second = Metrics(), Metrics()
+    first.shed("draining")
+    assert values(first)["taskroute_shed_total{reason=draining}"] == 1
+    assert values(second)["taskroute_shed_total{reason=draining}"] == 0
+
+
+def test_hundreds_of_tasks_stay_a_modest_scrape() -> None:
+    metrics = Metrics()
+    metrics.model_loaded(make_model(tasks=312))
+    lines = metrics.render().decode().splitlines()
+    created = [line for line in lines if "_created" in line]
+    assert len(lines) - len(created) < 312 * len(OUTCOMES) + 400
