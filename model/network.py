@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from model.config import ModelConfig
 from model.conv_layer import RoutedConv
 from model.errors import ConfigError
 from model.heads import TaskHeads
-from model.route_tree import Branch, LayerRoutes, layer_routes, route_tree
+from model.route_tree import Branch, LayerRoutes, layer_routes, moved, route_tree
 from model.routes import draw_routes
 
 _CACHED_TREES = 64
@@ -68,7 +67,7 @@ class RoutedNetwork(nn.Module):
         self.register_buffer("mean", _per_channel(spec.mean), persistent=False)
         self.register_buffer("std", _per_channel(spec.std), persistent=False)
         self._active_task: int | None = None
-        self._trees: OrderedDict[tuple[int, ...], tuple[Branch, ...]] = OrderedDict()
+        self._trees: dict[tuple[torch.device, tuple[int, ...]], tuple[Branch, ...]] = {}
         self._layer_routes: list[LayerRoutes] | None = None
 
     def forward(self, images: Tensor, task: int | Tensor | None = None) -> Tensor:
@@ -77,11 +76,20 @@ class RoutedNetwork(nn.Module):
         Args:
             images: uint8 [N, H, W, 3].
             task: one task index for the whole batch -> [N, outputs]; or int64 [N], row i answers
-                task[i] ->
-                [N, max_outputs], padded with -inf. None: the task of :meth:`set_active_task`.
+                task[i] -> [N, max_outputs], padded with -inf. None: the task of
+                :meth:`set_active_task`.
+
+        Raises:
+            IndexError: a task index that this network does not have.
+            ValueError: images or a row vector of another shape or type.
         """
         chosen = self._check_task(self._active_task if task is None else task)
         x = self.normalise(images)
+        if isinstance(chosen, Tensor) and chosen.shape != x.shape[:1]:
+            raise ValueError(
+                f"task is a vector of shape {list(chosen.shape)} for {len(x)} images; it must name "
+                "one task for each"
+            )
         for layer in self.layers:
             x = layer(x, chosen)
         logits: Tensor = self.heads(x.mean(dim=(2, 3)), chosen)
@@ -104,7 +112,7 @@ class RoutedNetwork(nn.Module):
             self._check_task(task)
         logits: dict[int, Tensor] = {}
         x = self.normalise(images)
-        for branch in self.tree(tasks):
+        for branch in self._tree_on(x.device, tasks):
             self._walk(branch, x, logits)
         return [logits[task] for task in tasks]
 
@@ -131,14 +139,20 @@ class RoutedNetwork(nn.Module):
         return [layer.route.mask if layer.route is not None else None for layer in self.layers]
 
     def tree(self, tasks: Sequence[int]) -> tuple[Branch, ...]:
-        """The tree of distinct computations for ``tasks``."""
-        key = tuple(tasks)
-        if key not in self._trees:
-            self._trees[key] = route_tree(self.layer_routes(), key)
-            if len(self._trees) > _CACHED_TREES:
-                self._trees.popitem(last=False)
-        self._trees.move_to_end(key)
-        return self._trees[key]
+        """The tree of distinct computations for ``tasks``; its tensors are on the CPU."""
+        return self._tree_on(torch.device("cpu"), tasks)
+
+    def _tree_on(self, device: torch.device, tasks: Sequence[int]) -> tuple[Branch, ...]:
+        key = (device, tuple(tasks))
+        found = self._trees.get(key)
+        if found is None:
+            found = moved(route_tree(self.layer_routes(), key[1]), device)
+            self._trees[key] = found
+            # Each step is atomic, so threads need no lock, which deepcopy (for averaged weights)
+            # would refuse to copy.
+            for old in list(self._trees)[:-_CACHED_TREES]:
+                self._trees.pop(old, None)
+        return found
 
     def layer_routes(self) -> list[LayerRoutes]:
         """The routes as plain data on the CPU, first layer to last."""
@@ -184,10 +198,13 @@ class RoutedNetwork(nn.Module):
         if isinstance(task, int):
             if not 0 <= task < count:
                 raise IndexError(f"task index {task}; this network has tasks 0 to {count - 1}")
-        elif task.numel() and not (int(task.min()) >= 0 and int(task.max()) < count):
-            raise IndexError(
-                f"task indices {task.tolist()}; this network has tasks 0 to {count - 1}"
+        elif task.dtype != torch.int64 or task.ndim != 1:
+            raise ValueError(
+                f"task must be one int or int64 [N], got {task.dtype} {list(task.shape)}"
             )
+        elif task.numel() and not (int(task.min()) >= 0 and int(task.max()) < count):
+            wrong = task[(task < 0) | (task >= count)].tolist()
+            raise IndexError(f"task indices {wrong[:10]}; this network has tasks 0 to {count - 1}")
         return task
 
 
@@ -195,14 +212,20 @@ def build(config: ModelConfig, seed: int = 0) -> RoutedNetwork:
     """A network with random weights drawn from ``seed`` and routes from ``config.routing.seed``.
 
     He initialisation (fan-in), counting the inputs that a task really receives: with keep 0.4 a
-    unit sums 0.4 of the inputs, and without batch norm the signal would fade layer by layer.
+    unit sums 0.4 of the inputs, and on a feature map of one pixel eight of nine are padding.
+    Without batch norm the signal would otherwise fade layer by layer.
     """
     network = RoutedNetwork(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inputs = 3.0
+        height, width = config.preprocess.height, config.preprocess.width
         for layer, mask in zip(network.layers, network.routes, strict=True):
-            nn.init.normal_(layer.conv.weight, std=math.sqrt(2.0 / (9 * inputs)))
+            # Of 3 x 3 inputs a unit sees on average this many inside the feature map.
+            inside = (3 - 2 / height) * (3 - 2 / width)
+            nn.init.normal_(layer.conv.weight, std=math.sqrt(2.0 / (inside * inputs)))
+            if layer.shape.pool:
+                height, width = height // 2, width // 2
             if layer.conv.bias is not None:
                 nn.init.zeros_(layer.conv.bias)
             inputs = layer.shape.units if mask is None else float(mask.sum(dim=1).float().mean())

@@ -9,7 +9,7 @@ with folded, cut weights.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -49,12 +49,8 @@ class Fork:
 
     tasks: tuple[int, ...]
     units: Tensor | None  # int64, None for all: the layer's units that these tasks use
-    select: (
-        Tensor | None
-    )  # int64 positions of ``units`` within the branch's output, None for all of it
-    branches: tuple[
-        Branch, ...
-    ]  # the next layer; empty behind the last one, where the heads follow
+    select: Tensor | None  # int64: positions of ``units`` in the branch's output, None for all
+    branches: tuple[Branch, ...]  # the next layer; empty behind the last, where the heads follow
 
 
 def route_tree(layers: Sequence[LayerRoutes], tasks: Sequence[int]) -> tuple[Branch, ...]:
@@ -101,6 +97,33 @@ def _branch(
         forks.append(Fork(tuple(members), units, select, below))
     out_units = None if bool(union.all()) else union.nonzero().flatten()
     return Branch(layer, tasks, in_units, out_units, norm_row, tuple(forks))
+
+
+def moved(branches: Sequence[Branch], device: torch.device) -> tuple[Branch, ...]:
+    """The same branches with their tensors on ``device``, where weights are selected by them."""
+    if device.type == "cpu":
+        return tuple(branches)
+
+    def move(units: Tensor | None) -> Tensor | None:
+        return None if units is None else units.to(device)
+
+    return tuple(
+        replace(
+            branch,
+            in_units=move(branch.in_units),
+            out_units=move(branch.out_units),
+            forks=tuple(
+                replace(
+                    fork,
+                    units=move(fork.units),
+                    select=move(fork.select),
+                    branches=moved(fork.branches, device),
+                )
+                for fork in branch.forks
+            ),
+        )
+        for branch in branches
+    )
 
 
 def layer_routes(units: int, mask: Tensor | None, norm_per_task: bool) -> LayerRoutes:
