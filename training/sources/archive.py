@@ -1,0 +1,38 @@
+"""Reading ``.npz`` files: no pickle, and errors that name the file and the array."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.errors import DataError
+
+Array = NDArray[np.generic]
+
+
+def read_archive(path: Path) -> Mapping[str, Array]:
+    """Every array of an ``.npz`` file, decompressed.
+
+    Raises:
+        DataError: missing, unreadable, not an ``.npz``, or holding Python objects.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file", path=str(path))
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise DataError(
+            f"{path}: not a readable .npz image pack: {error}", path=str(path)
+        ) from error
+
+
+def file_digest(path: Path) -> str:
+    """``sha256:...`` of a file's bytes."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
