@@ -1,0 +1,68 @@
+"""From a described data set to decoded images that can be trained on."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+from rich.console import Console
+
+from model.config import PreprocessConfig
+from training.decoding import Decoder, ImageSet
+from training.errors import DataError
+from training.progress import progress_display
+from training.sources import MISSING, Dataset, Split
+
+_NAMED = 3
+
+
+def trainable(dataset: Dataset) -> Dataset:
+    """The data set without the tasks that no training image has a label for.
+
+    Raises:
+        DataError: no training images, or no tasks left.
+    """
+    train = dataset.indices("train")
+    if not len(train):
+        raise DataError(f"{dataset.source}: no training images: split `train` is empty")
+    labelled = (dataset.labels[train] != MISSING).any(axis=0).tolist()
+    if all(labelled):
+        return dataset
+    names = dataset.tasks.names
+    left_out = ", ".join(itertools.compress(names, [not any_label for any_label in labelled]))
+    if not any(labelled):
+        raise DataError(
+            f"{dataset.source}: no tasks left: no training image has a label for {left_out}"
+        )
+    kept = dataset.with_tasks(list(itertools.compress(names, labelled)))
+    note = f"left out, since no training image has a label: {left_out}"
+    return replace(kept, notes=(*kept.notes, note))
+
+
+def decode_split(
+    decoder: Decoder, dataset: Dataset, split: Split, spec: PreprocessConfig, console: Console
+) -> ImageSet:
+    """One split's images, with a word about those that cannot be read."""
+    total, done = dataset.counts()[split], 0
+    with progress_display(console, f"decoding {split}") as progress:
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            progress.update(done, total)
+
+        images = decoder.decode(dataset, split, spec, advance)
+    if images.unreadable:
+        first = ", ".join(f"{one.name} ({one.reason})" for one in images.unreadable[:_NAMED])
+        more = ", ..." if len(images.unreadable) > _NAMED else ""
+        say(
+            console,
+            f"note: {len(images.unreadable)} of {total} {split} images cannot be read and are left "
+            f"out: {first}{more}",
+        )
+    return images
+
+
+def say(console: Console, text: str) -> None:
+    """A plain line: names from the data are not markup."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
