@@ -1,0 +1,175 @@
+"""Settings of a training run: what each means, and where its value comes from.
+
+Values are layered: ``recipes/default.toml``, then the file or recipe given as ``--config``, then
+flags. Fields have no defaults of their own, so that ``default.toml`` is the one place for them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from model.config import (
+    BackboneConfig,
+    HeadConfig,
+    ModelConfig,
+    PreprocessConfig,
+    RoutingConfig,
+)
+from model.tasks import Task
+
+
+def _listed(value: Any) -> Any:
+    """``"0.5,0.25"`` as a command line gives it, as the list that a TOML file would give."""
+    if isinstance(value, str) and "," in value:
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _selectors(value: Any) -> Any:
+    listed = _listed(value)
+    return [listed] if isinstance(listed, str) and listed else listed or []
+
+
+def _layers(value: Any) -> Any:
+    """``last:2`` and other words stay text; ``3`` and ``3,4`` are layer indices."""
+    listed = _listed(value)
+    return (
+        [listed]
+        if isinstance(listed, int) or (isinstance(listed, str) and listed.isdigit())
+        else listed
+    )
+
+
+def _height_width(value: Any) -> Any:
+    """``64`` and ``"64"`` are squares; ``"109x89"`` and ``[109, 89]`` are height and width."""
+    if isinstance(value, str):
+        value = value.lower().split("x")
+    if isinstance(value, int) or (isinstance(value, list) and len(value) == 1):
+        side = value if isinstance(value, int) else value[0]
+        return (side, side)
+    return value
+
+
+Keep = Annotated[float | tuple[float, ...], BeforeValidator(_listed)]
+RoutedLayers = Annotated[str | tuple[int, ...], BeforeValidator(_layers)]
+HeightWidth = Annotated[tuple[int, int], BeforeValidator(_height_width)]
+Colour = Annotated[tuple[int, int, int], BeforeValidator(_listed)]
+Selectors = Annotated[tuple[str, ...], BeforeValidator(_selectors)]
+
+
+class ModelSettings(BaseModel):
+    """The network: trunk, routes, heads, image size.
+
+    Limits are those of model.config, checked by :func:`training.settings_files.load_settings`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    arch: str = Field(description="backbone: vgg11, vgg13, vgg16, vgg19, each also with _bn")
+    width: float = Field(description="multiplies every layer's units")
+    norm: Literal["batch", "batch_per_task"] = Field(
+        description="batch-norm statistics: one set for all tasks, or one per task where they part"
+    )
+    scheme: str = Field(description="how routes are drawn: independent, partition or tree")
+    keep: Keep = Field(
+        description="share of a routed layer's units that one task uses; or one per layer"
+    )
+    routed_layers: RoutedLayers = Field(
+        description='convolutions that are routed: "all", "none", "last:N", or indices from 0'
+    )
+    group_layers: int = Field(
+        description="scheme tree: routed layers whose routes a task group shares"
+    )
+    route_seed: int = Field(description="seed of the routes")
+    unit_multiple: int = Field(description="units per task are rounded to a multiple of this")
+    embedding: int = Field(description="units of each task's own embedding; 0 for none")
+    image_size: HeightWidth = Field(description="pixels: a side, or HEIGHTxWIDTH")
+    fit: Literal["stretch", "crop", "pad"] = Field(description="how images reach that shape")
+    background: Colour = Field(description="red,green,blue behind transparency and padding")
+    seed: int = Field(ge=0, lt=2**32, description="seed of weights, sampling and augmentation")
+
+    def preprocess(self) -> PreprocessConfig:
+        """Image preprocessing, with normalisation not measured yet."""
+        height, width = self.image_size
+        return PreprocessConfig(
+            height=height, width=width, fit=self.fit, background=self.background
+        )
+
+    def backbone(self) -> BackboneConfig:
+        """The trunk."""
+        return BackboneConfig(arch=self.arch, width=self.width, norm=self.norm)
+
+    def routing(self) -> RoutingConfig:
+        """How routes are drawn."""
+        return RoutingConfig.model_validate(
+            {
+                "scheme": self.scheme,
+                "keep": self.keep,
+                "routed_layers": self.routed_layers,
+                "group_layers": self.group_layers,
+                "seed": self.route_seed,
+                "unit_multiple": self.unit_multiple,
+            }
+        )
+
+    def head(self) -> HeadConfig:
+        """What each task has of its own."""
+        return HeadConfig(embedding=self.embedding)
+
+    def network(self, tasks: tuple[Task, ...], preprocess: PreprocessConfig) -> ModelConfig:
+        """The model that these settings describe, for these tasks."""
+        return ModelConfig(
+            backbone=self.backbone(),
+            routing=self.routing(),
+            head=self.head(),
+            preprocess=preprocess,
+            tasks=tasks,
+        )
+
+
+class TrainSettings(ModelSettings):
+    """The network, and how it is trained."""
+
+    tasks: Selectors = Field(description="train these tasks only: names, group:NAME; empty for all")
+    split_seed: int = Field(description="seed of splits that the data does not define")
+
+    sampler: Literal["paper", "covering", "all"] = Field(
+        description="tasks of a step: drawn at random (paper, Algorithm 1), each equally often, "
+        "or all of them"
+    )
+    tasks_per_step: int = Field(ge=1, description="tasks per mini-batch (paper, covering)")
+    compute: Literal["cut", "masked"] = Field(
+        description="cut: only the units a task uses; masked: all, then masked. Same gradients"
+    )
+    epochs: float = Field(gt=0, description="passes over the training images")
+    batch_size: int = Field(ge=2, description="images per step")
+    lr: float = Field(gt=0, description="learning rate at its peak")
+    momentum: float = Field(ge=0, lt=1, description="SGD momentum")
+    nesterov: bool = Field(description="Nesterov momentum")
+    weight_decay: float = Field(ge=0, description="of weights; never of biases and batch norm")
+    schedule: Literal["constant", "cosine", "one_cycle"] = Field(
+        description="learning rate over the run: flat, falling to 0, or rising for a fifth first"
+    )
+    flip: bool = Field(description="mirror half of the training images left to right")
+    recalibration_batches: int = Field(
+        ge=0,
+        description="norm batch_per_task: batches per task from which statistics are taken anew "
+        "after training; 0 keeps the running averages",
+    )
+    threshold_objective: Literal["balanced_accuracy", "f1", "accuracy"] = Field(
+        description="what each binary task's threshold maximises on the validation images"
+    )
+
+    time_limit_s: float = Field(
+        ge=0,
+        description="seconds for the training steps; the schedule is shortened to fit; 0: none",
+    )
+    checkpoint_interval_s: float = Field(gt=0, description="seconds between saved states")
+    device: str = Field(description="cpu, cuda or cuda:N")
+    threads: int = Field(ge=0, description="CPU threads of PyTorch; 0 for its own choice")
+
+
+# What may differ between a run and its resumption without changing its result.
+RESUMABLE_CHANGES = frozenset({"time_limit_s", "checkpoint_interval_s"})
