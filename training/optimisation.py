@@ -1,0 +1,54 @@
+"""The optimiser, and the learning rate over a run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from model.network import RoutedNetwork
+from training.config import TrainSettings
+
+_WARM_UP = 0.2
+"""Share of a one-cycle run in which the learning rate rises."""
+_START = 0.04
+"""Where a one-cycle run starts, as a share of the peak."""
+
+
+def make_optimiser(network: RoutedNetwork, settings: TrainSettings) -> torch.optim.Optimizer:
+    """SGD with momentum (paper, section 4.3); weight decay on weights only."""
+    weights: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        # Decaying a batch-norm scale or a bias only shifts what the next layer makes up for.
+        decayed = name.endswith("weight") and ".norm." not in name
+        (weights if decayed else others).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": weights, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(
+        groups,
+        lr=settings.lr,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+    )
+
+
+def learning_rate(settings: TrainSettings, progress: float) -> float:
+    """The rate at ``progress``, the share of the run's steps already done (0 to 1)."""
+    if settings.schedule == "constant":
+        return settings.lr
+    if settings.schedule == "one_cycle":
+        if progress < _WARM_UP:
+            return settings.lr * (_START + (1 - _START) * progress / _WARM_UP)
+        progress = (progress - _WARM_UP) / (1 - _WARM_UP)
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give every parameter group the same rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate

@@ -1,0 +1,34 @@
+"""One training step's loss, at the cost of the tasks' own units or of the whole network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor
+
+from model.network import RoutedNetwork
+from training.losses import masked_loss
+
+Compute = Literal["cut", "masked"]
+
+
+def task_logits(
+    network: RoutedNetwork, images: Tensor, tasks: Sequence[int], compute: Compute
+) -> list[Tensor]:
+    """Logits [N, outputs] of every task for every image; both ways give the same gradients."""
+    if compute == "cut":
+        return network.forward_tasks(images, tasks)
+    return [network(images, task) for task in tasks]
+
+
+def step_loss(
+    network: RoutedNetwork, images: Tensor, labels: Tensor, tasks: Sequence[int], compute: Compute
+) -> Tensor:
+    """Loss of one step.
+
+    Args:
+        images: uint8 [N, H, W, 3].
+        labels: int64 [N, len(tasks)], class index or MISSING.
+    """
+    return masked_loss(task_logits(network, images, tasks, compute), labels)
