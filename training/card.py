@@ -1,0 +1,69 @@
+"""The model card: what a bundle is, what it was trained on, how well it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from model.config import ModelConfig
+from training.evaluation import Evaluation
+from training.tables import markdown_table
+
+
+def model_card(
+    name: str,
+    config: ModelConfig,
+    evaluation: Evaluation,
+    about: Mapping[str, Any],
+    notes: tuple[str, ...],
+) -> str:
+    """README.md of a bundle, written from what ``metrics.json`` holds.
+
+    Args:
+        about: the ``data`` and ``training`` parts of the metrics.
+        notes: what a person should know about the data, a sentence each.
+    """
+    routing, image, data = config.routing, config.preprocess, about["data"]
+    counts = ", ".join(f"{count} {split}" for split, count in data["images"].items())
+    return "\n".join(
+        [
+            f"# {name}",
+            "",
+            f"{len(config.tasks)} image-attribute tasks answered by one routed network "
+            "(Task Routing, ICCV 2019).",
+            "",
+            "## Network",
+            f"- Backbone {config.backbone.arch}, width {config.backbone.width:g}, norm "
+            f"{config.backbone.norm}; images {image.height}x{image.width} px (height x width), "
+            f"fit {image.fit}.",
+            f"- Routes: {routing.scheme}, keep {_keep(routing.keep)}, layers "
+            f"{routing.routed_layers}, seed {routing.seed}.",
+            "",
+            "## Data and training",
+            f"- Source `{data['source']}` ({data['digest'][:19]}...): {counts} images.",
+            *(f"- {note}." for note in notes),
+            f"- {about['training']['steps']} steps in {about['training']['seconds']:.0f} s; every "
+            "setting is in `metrics.json`.",
+            "",
+            "## Held-out figures",
+            f"{evaluation.images} images of split `{evaluation.split}`. `majority` is the accuracy "
+            "of always giving the most frequent answer: an accuracy means something only above it. "
+            "`accuracy`, `balanced`, `precision`, `recall` and `F1` are at the task's threshold, "
+            "chosen on validation images.",
+            "",
+            markdown_table(evaluation),
+            "",
+            "## Limits",
+            "- The figures hold for images like those it was trained on; others get answers too, "
+            "and just as confident ones.",
+            "- Probabilities are the network's own unless a task says `calibrated`.",
+            "- Whether the images may be used for a product is a matter of their licence, not of "
+            "this file.",
+            "",
+        ]
+    )
+
+
+def _keep(keep: float | tuple[float, ...]) -> str:
+    values = keep if isinstance(keep, tuple) else (keep,)
+    return ", ".join(f"{value:g}" for value in values)
