@@ -1,0 +1,50 @@
+"""``python -m training``: the commands, and what an error looks like to a person."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+from rich.console import Console
+
+from model.errors import TaskRouteError
+from training.commands.evaluate import evaluate_command
+from training.commands.init import init_command
+from training.commands.train import train_command
+from training.errors import EXIT_DONE, EXIT_ERROR, exit_code
+from training.preparation import say
+
+app = typer.Typer(
+    name="training",
+    help="Train, evaluate and publish routed networks for many image attributes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("train")(train_command)
+app.command("init")(init_command)
+app.command("evaluate")(evaluate_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code: 0 done, 1 error, 2 wrong usage, 3 refused by a gate.
+    """
+    try:
+        app(args=arguments, prog_name="python -m training", standalone_mode=True)
+    except TaskRouteError as error:
+        say(Console(stderr=True), f"error: {error}")
+        return exit_code(error)
+    except KeyboardInterrupt:
+        say(Console(stderr=True), "error: interrupted; what was saved so far goes on with --resume")
+        return EXIT_ERROR
+    except SystemExit as end:  # click ends every command by it
+        return end.code if isinstance(end.code, int) else EXIT_ERROR
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+"""Options that several commands have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.sources import KINDS
+
+_FORMS = ", ".join(f"{kind.scheme}:{kind.argument}" for kind in KINDS.values())
+
+Data = Annotated[str, typer.Option(help=f"data source: {_FORMS}", metavar="SOURCE")]
+RepositoryRoot = Annotated[Path, typer.Option(help="directory of published models")]
+Name = Annotated[str, typer.Option(help="model name in the repository")]

@@ -1,0 +1,74 @@
+"""``python -m training evaluate``: a published model's figures on any source with its tasks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import typer
+from rich.console import Console
+
+from model.bundle import Bundle
+from model.repository import Repository
+from training.commands.arguments import Data, Name, RepositoryRoot
+from training.decoding import Decoder
+from training.errors import DataError, SettingsError
+from training.evaluation import Evaluation, evaluate
+from training.preparation import decode_split, say
+from training.progress import progress_display
+from training.sources import SourceOptions, open_source
+from training.tables import terminal_table
+
+
+def evaluate_command(
+    *,
+    data: Data,
+    repository: RepositoryRoot,
+    name: Name,
+    split: Annotated[Literal["train", "val", "test"], typer.Option(help="which images")] = "test",
+    version: Annotated[int | None, typer.Option(help="default: the latest")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="write the figures there", metavar="FILE")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 for PyTorch's choice")] = 0,
+) -> None:
+    """Held-out figures of a published model, per task, per group and in the mean."""
+    if threads:
+        torch.set_num_threads(threads)
+    bundle = Repository(repository).read(name, version)
+    evaluation = evaluate_bundle(bundle, data, split, Console(stderr=True))
+    Console().print(terminal_table(evaluation))
+    if json_file is not None:
+        about = {"model": name, "digest": bundle.digest, "source": data}
+        _write(json_file, json.dumps(about | evaluation.to_json(), indent=2) + "\n")
+
+
+def evaluate_bundle(
+    bundle: Bundle, source: str, split: Literal["train", "val", "test"], console: Console
+) -> Evaluation:
+    """The bundle's figures on one split of ``source``.
+
+    Splits that the data leaves undefined are drawn as they were for the bundle's training, so that
+    its test images are not among those it was trained on.
+
+    Raises:
+        DataError: no image in the split, or no task in common.
+    """
+    tasks = bundle.config.task_set
+    split_seed = bundle.metrics.get("data", {}).get("split_seed", 0)
+    dataset = open_source(source, SourceOptions(split_seed, tuple(tasks))).aligned(tasks)
+    for note in dataset.notes:
+        say(console, f"note: {note}")
+    if not dataset.counts()[split]:
+        raise DataError(f"{source}: no {split} images; it has {dataset.counts()}")
+    images = decode_split(Decoder(), dataset, split, bundle.config.preprocess, console)
+    return evaluate(bundle.network(), images, split, progress_display(console, "evaluating"))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"--json {path}: cannot be written: {error.strerror}") from error

@@ -1,0 +1,55 @@
+"""``python -m training train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from training.commands.arguments import Data, Name, RepositoryRoot
+from training.commands.options import Flags, with_settings
+from training.config import TrainSettings
+from training.decoding import Decoder
+from training.pixel_cache import PixelCache, default_folder
+from training.preparation import say
+from training.run import TrainRequest, train
+from training.settings_files import load_settings
+from training.tables import terminal_table
+
+
+@with_settings(TrainSettings)
+def train_command(
+    *,
+    data: Data,
+    repository: RepositoryRoot,
+    name: Name,
+    config: Annotated[
+        str | None, typer.Option(help="a recipe's name or a TOML file; flags override it")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="throw an interrupted run away and start anew")
+    ] = False,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="where big sets of decoded images are kept")
+    ] = None,
+    flags: Flags,
+) -> None:
+    """Train a routed network on DATA and publish it as the next version of NAME."""
+    if resume and restart:
+        raise typer.BadParameter("--resume and --restart exclude each other")
+    request = TrainRequest(
+        source=data,
+        repository=repository,
+        name=name,
+        settings=load_settings(TrainSettings, config, flags),
+        resume=resume,
+        restart=restart,
+        decoder=Decoder(PixelCache(cache_dir or default_folder())),
+    )
+    published = train(request, Console(stderr=True))
+    out = Console()
+    out.print(terminal_table(published.evaluation))
+    say(out, f"published {name} version {published.version} in {repository}")

@@ -1,0 +1,176 @@
+"""One training run from SOURCE to published bundle, in the order of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from model.errors import RepositoryError
+from model.network import RoutedNetwork, build
+from model.repository import Repository
+from training.card import model_card
+from training.config import TrainSettings
+from training.decoding import Decoder, ImageSet
+from training.errors import SettingsError
+from training.evaluation import Evaluation, evaluate, with_thresholds
+from training.normalisation import measured
+from training.prediction import predict
+from training.preparation import decode_split, say, trainable
+from training.progress import progress_display
+from training.recalibration import recalibrate
+from training.resumption import check_resumable, check_startable
+from training.sources import SPLITS, Dataset, SourceOptions, Split, open_source
+from training.state import StateFile
+from training.trainer import Trainer
+
+STATE_FOLDER = ".training"
+"""Within the model's directory in the repository: the state to resume from."""
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What to train, where to publish it, and what to do about an interrupted run."""
+
+    source: str
+    repository: Path
+    name: str
+    settings: TrainSettings
+    resume: bool = False
+    restart: bool = False
+    """Throw away the state of an interrupted run."""
+    decoder: Decoder = field(default_factory=Decoder)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a run led to."""
+
+    version: int
+    evaluation: Evaluation
+
+
+def train(request: TrainRequest, console: Console) -> Published:
+    """Read, decode, train, recalibrate, choose thresholds, evaluate, publish.
+
+    Raises:
+        TaskRouteError: nothing was published; the message says what to do.
+    """
+    settings = request.settings
+    _use_device(settings)
+    state_file = _state_file(request)
+    if request.restart:
+        state_file.remove()
+    if not request.resume:
+        check_startable(state_file)
+    opened = open_source(request.source, SourceOptions(settings.split_seed))
+    dataset = trainable(opened.with_tasks(settings.tasks))
+    if request.resume:
+        check_resumable(state_file, settings, dataset)
+    for note in dataset.notes:
+        say(console, f"note: {note}")
+
+    splits: dict[Split, ImageSet] = {
+        split: decode_split(request.decoder, dataset, split, settings.preprocess(), console)
+        for split in SPLITS
+    }
+    trainer = _trainer(request, dataset, splits["train"], state_file)
+    trainer.fit(progress_display(console, "training"))
+    network = _finished(trainer, splits, console)
+
+    held_out: Split = "test" if len(splits["test"]) else "val"
+    progress = progress_display(console, "evaluating")
+    evaluation = evaluate(network, splits[held_out], held_out, progress)
+    about = _about(dataset, splits, trainer)
+    version = Repository(request.repository).publish(
+        request.name,
+        network,
+        metrics=evaluation.to_json() | about,
+        card=model_card(request.name, network.config, evaluation, about, dataset.notes),
+    )
+    state_file.remove()
+    return Published(version, evaluation)
+
+
+def _use_device(settings: TrainSettings) -> None:
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    try:
+        torch.empty(1, device=settings.device)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingsError(f"setting 'device' is {settings.device!r}: {error}") from error
+
+
+def _state_file(request: TrainRequest) -> StateFile:
+    """Where the run keeps its state; an unwritable repository fails now, not after training."""
+    directory = Repository(request.repository).path(request.name, 1).parent
+    probe = directory / ".writable"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RepositoryError(
+            f"cannot publish to {directory}: {error.strerror or error}", path=str(directory)
+        ) from error
+    return StateFile(directory / STATE_FOLDER)
+
+
+def _trainer(
+    request: TrainRequest, dataset: Dataset, images: ImageSet, state_file: StateFile
+) -> Trainer:
+    settings = request.settings
+    spec = measured(settings.preprocess(), images.pixels)
+    network = build(settings.network(tuple(dataset.tasks), spec), settings.seed)
+    data = {"source": dataset.source, "digest": dataset.digest}
+    trainer = Trainer(network, settings, images, state_file, data)
+    if request.resume:
+        trainer.resume()
+    return trainer
+
+
+def _finished(
+    trainer: Trainer, splits: Mapping[Split, ImageSet], console: Console
+) -> RoutedNetwork:
+    """The trained network with its final batch-norm statistics and thresholds."""
+    settings, network, val = trainer.settings, trainer.network, splits["val"]
+    with progress_display(console, "batch-norm statistics") as progress:
+        recalibrate(
+            network,
+            splits["train"].pixels,
+            settings.recalibration_batches,
+            settings.batch_size,
+            settings.seed,
+            progress.update,
+        )
+    if not len(val):
+        say(console, "note: no validation images: every threshold stays at 0.5")
+        return network
+    with progress_display(console, "thresholds") as progress:
+        predictions = predict(network, val.pixels, advance=progress.update)
+    tasks = with_thresholds(network.tasks, predictions, val.labels, settings.threshold_objective)
+    chosen = RoutedNetwork(network.config.replace(tasks=tasks)).to(trainer.device)
+    chosen.load_state_dict(network.state_dict())
+    return chosen.eval()
+
+
+def _about(dataset: Dataset, splits: Mapping[Split, ImageSet], trainer: Trainer) -> dict[str, Any]:
+    """What ``metrics.json`` says beside the figures."""
+    return {
+        "data": {
+            "source": dataset.source,
+            "digest": dataset.digest,
+            "images": {split: len(images) for split, images in splits.items()},
+            "unreadable": {split: len(images.unreadable) for split, images in splits.items()},
+            "split_seed": trainer.settings.split_seed,
+        },
+        "training": {
+            "steps": trainer.step,
+            "seconds": round(trainer.elapsed_s, 1),
+            "settings": trainer.settings.model_dump(mode="json"),
+        },
+    }
