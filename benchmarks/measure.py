@@ -11,14 +11,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.environment import PeerUnavailableError
-from benchmarks.load import (
-    Prepared,
-    capacity_rows_per_s,
-    closed_loop,
-    open_loop,
-    summarise,
-)
+from benchmarks.load import Prepared, closed_loop, open_loop
 from benchmarks.peers.base import Peer, Settings
+from benchmarks.samples import capacity_rows_per_s, summarise
 from benchmarks.server import Server
 from benchmarks.traffic import Reference, Workload, check_answers, prepare
 

@@ -21,9 +21,10 @@ import typer
 from benchmarks import bundles
 from benchmarks.comparison import say
 from benchmarks.images import jpegs
-from benchmarks.load import closed_loop, summarise
+from benchmarks.load import closed_loop
 from benchmarks.ours_running import OursAsShipped, service
 from benchmarks.report import RESULTS, Report
+from benchmarks.samples import summarise
 from benchmarks.traffic import WORKLOADS, Reference, check_answers, prepare
 
 REQUESTS = 5

@@ -25,19 +25,10 @@ import typer
 from benchmarks import bundles
 from benchmarks.comparison import say
 from benchmarks.images import jpegs
-from benchmarks.load import (
-    SHED,
-    Client,
-    Prepared,
-    Run,
-    Sample,
-    capacity_rows_per_s,
-    closed_loop,
-    open_loop,
-    summarise,
-)
+from benchmarks.load import Client, Prepared, closed_loop, open_loop
 from benchmarks.ours_running import OursWithDeadline, service
 from benchmarks.report import RESULTS, Report
+from benchmarks.samples import SHED, Run, Sample, capacity_rows_per_s, summarise
 from benchmarks.server import Server
 from benchmarks.traffic import WORKLOADS, prepare
 

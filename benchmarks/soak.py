@@ -20,9 +20,10 @@ import typer
 from benchmarks import bundles
 from benchmarks.comparison import say
 from benchmarks.images import jpeg
-from benchmarks.load import Run, closed_loop, summarise
+from benchmarks.load import closed_loop
 from benchmarks.ours_running import OursAsShipped, service
 from benchmarks.report import RESULTS, Report
+from benchmarks.samples import Run, summarise
 from benchmarks.traffic import Workload, prepare
 
 SMALLEST, LARGEST = 28, 800  # edges of the pictures

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from benchmarks.load import HOST, Prepared, Run
+from benchmarks.load import HOST, Prepared
 from benchmarks.peers.base import Peer
+from benchmarks.samples import Run
 
 ALL_TASKS = "*"
 PREPARED_REQUESTS = 512

@@ -11,18 +11,9 @@ import pytest
 
 from benchmarks import fake_server
 from benchmarks.fake_server import Answer, Behaviour
-from benchmarks.load import (
-    HOST,
-    Prepared,
-    Run,
-    Sample,
-    capacity_rows_per_s,
-    closed_loop,
-    open_loop,
-    poisson_arrivals,
-    summarise,
-)
+from benchmarks.load import HOST, Prepared, closed_loop, open_loop, poisson_arrivals
 from benchmarks.peers.base import Request
+from benchmarks.samples import Run, Sample, capacity_rows_per_s, summarise
 from benchmarks.server import free_port
 
 

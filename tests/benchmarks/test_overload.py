@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.load import Sample
 from benchmarks.overload import Probes
+from benchmarks.samples import Sample
 from benchmarks.soak import different_sizes, growth
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from benchmarks.images import jpeg, jpegs
-from benchmarks.load import Run
 from benchmarks.peers.base import Peer, Request
 from benchmarks.registry import PEERS
+from benchmarks.samples import Run
 from benchmarks.traffic import Asked, Reference, Workload, check_answers, prepare
 from model.config import PreprocessConfig
 from model.preprocess import load_image
