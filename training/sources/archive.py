@@ -24,9 +24,13 @@ def read_archive(path: Path) -> Mapping[str, Array]:
     if not path.is_file():
         raise DataError(f"{path}: no such file", path=str(path))
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: given a path, numpy leaves the file open when the archive is broken.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("a single array, not an archive")
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path}: not a readable .npz image pack: {error}", path=str(path)
         ) from error

@@ -87,5 +87,6 @@ def fashion_tasks(y: NDArray[np.int16], class_names: tuple[str, ...]) -> tuple[T
         columns.append(members(y, attribute.classes))
     tasks.append(_WEARING)
     feet, carried = (SANDAL, SNEAKER, ANKLE_BOOT), (BAG,)
-    columns.append((members(y, feet) + 2 * members(y, carried)).astype(np.int16))
+    worn_on = np.where(np.isin(y, carried), 2, members(y, feet))
+    columns.append(worn_on.astype(np.int16))
     return TaskSet(tasks), np.stack(columns, axis=1)

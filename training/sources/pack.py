@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from model.errors import ConfigError
 from model.tasks import Task, TaskSet
 from training.errors import DataError
 from training.sources.archive import Array, file_digest, read_archive
@@ -90,7 +91,10 @@ class Pack:
             raise self._error(
                 "no tasks left: expected `attr` with `attr_names`, or `y` with `class_names`"
             )
-        return TaskSet(tasks), np.stack(columns, axis=1)
+        try:
+            return TaskSet(tasks), np.stack(columns, axis=1)
+        except ConfigError as error:
+            raise self._error(str(error)) from error
 
     def split(self, images: Images, seed: int) -> tuple[NDArray[np.str_], tuple[str, ...]]:
         """The pack's split, completed or drawn where it has none, and a note on what was drawn."""
