@@ -1,7 +1,7 @@
 """A bundle: one immutable published model version in a directory of plain files.
 
-    manifest.json       format version, sha256 and size of every other file, creation time, parent,
-    code version config.json         model.config.ModelConfig
+    manifest.json       format version, sha256 and size of every other file; when, how, from what
+    config.json         model.config.ModelConfig
     model.safetensors   weights, routes, batch-norm statistics
     metrics.json        held-out figures
     README.md           model card
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -58,7 +58,8 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    format_version: int
+    # Strict: "2" must not pass for a 2 that the check for newer formats did not see.
+    format_version: int = Field(strict=True, ge=1)
     created_at: str
     code_version: str
     parent: Parent | None = None
@@ -86,8 +87,9 @@ class Bundle:
             network = RoutedNetwork(self.config)
             network.load_state_dict(self.state)
         except (RuntimeError, ConfigError) as error:
+            reason = " ".join(str(error).split())[:500]  # torch lists every tensor, a line each
             raise BundleError(
-                f"{self.path / WEIGHTS} does not fit {CONFIG}: {error}", file=WEIGHTS
+                f"{self.path / WEIGHTS} does not fit {CONFIG}: {reason}", file=WEIGHTS
             ) from error
         return network.eval()
 
@@ -104,12 +106,16 @@ def write_bundle(
 
     Readers must not see the directory yet: publishing is
     :meth:`model.repository.Repository.publish`.
+
+    Raises:
+        BundleError: metrics or a card that cannot be stored, NaN for one.
+        OSError: the files cannot be written.
     """
     contents = {
         CONFIG: config.to_json().encode(),
         WEIGHTS: safetensors.torch.save({k: v.detach().contiguous() for k, v in state.items()}),
-        METRICS: (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode(),
-        CARD: card.encode(),
+        METRICS: _metrics_json(metrics),
+        CARD: card.encode(errors="replace"),
     }
     manifest = Manifest(
         format_version=FORMAT_VERSION,
@@ -142,20 +148,45 @@ def read_bundle(path: Path) -> Bundle:
         if name not in manifest.files:
             raise BundleError(f"{path / MANIFEST} does not list {name}", file=MANIFEST)
         contents[name] = _verified(path / name, manifest.files[name])
+    config = _parse_config(path / CONFIG, contents[CONFIG])
+    metrics = _parse_metrics(path / METRICS, contents[METRICS])
     try:
-        config = ModelConfig.from_json(contents[CONFIG].decode())
-        metrics = json.loads(contents[METRICS])
         state = safetensors.torch.load(contents[WEIGHTS])
-    except (ConfigError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path / CONFIG}: {error}", file=CONFIG) from error
-    except json.JSONDecodeError as error:
-        raise BundleError(f"{path / METRICS} is not JSON: {error}", file=METRICS) from error
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise BundleError(
             f"{path / WEIGHTS} is not a safetensors file: {error}", file=WEIGHTS
         ) from error
     digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
     return Bundle(path, manifest, digest, config, state, metrics)
+
+
+def _metrics_json(metrics: Mapping[str, Any]) -> bytes:
+    try:
+        return (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode()
+    except (ValueError, TypeError) as error:
+        raise BundleError(
+            f"{METRICS} cannot be written: {error} (an undefined figure is None, not NaN)",
+            file=METRICS,
+        ) from error
+
+
+def _parse_config(path: Path, raw: bytes) -> ModelConfig:
+    try:
+        return ModelConfig.from_json(raw.decode())
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: {error}", file=CONFIG) from error
+
+
+def _parse_metrics(path: Path, raw: bytes) -> dict[str, Any]:
+    try:
+        metrics = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path} is not JSON: {error}", file=METRICS) from error
+    if not isinstance(metrics, dict):
+        raise BundleError(
+            f"{path} holds a JSON {type(metrics).__name__}, not an object", file=METRICS
+        )
+    return metrics
 
 
 def _parse_manifest(path: Path, raw: bytes) -> Manifest:
@@ -171,8 +202,9 @@ def _parse_manifest(path: Path, raw: bytes) -> Manifest:
                 format_version=found,
             )
         return Manifest.model_validate(data)
-    except (ValueError, TypeError, KeyError, ValidationError) as error:
-        raise BundleError(f"{path} is not a bundle manifest: {error}", file=MANIFEST) from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise BundleError(f"{path} is not a bundle manifest: {reason}", file=MANIFEST) from error
 
 
 def _verified(path: Path, entry: FileEntry) -> bytes:

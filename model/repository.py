@@ -2,6 +2,8 @@
 
 ROOT/NAME/LATEST      the version served by default, replaced atomically, written last
 ROOT/NAME/VERSION/    1, 2, 3, ...: one bundle each, never changed once published
+ROOT/NAME/.staging-*  being written; removed by the next publisher once its own has died
+ROOT/NAME/.lock       held while a version number is taken
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from model.network import RoutedNetwork
 
 LATEST = "LATEST"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_VERSION = re.compile(r"[1-9]\d{0,8}")
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+_STAGING = ".staging-"
 
 
 class Repository:
@@ -68,7 +71,13 @@ class Repository:
             )
         file = self._directory(name) / LATEST
         try:
-            text = file.read_text().strip()
+            text = file.read_text(errors="replace").strip()
+        except FileNotFoundError as error:
+            raise RepositoryError(
+                f"{file} is missing although versions {versions} are published: the first "
+                f"publication was cut short; publish again, or write {versions[-1]} into that file",
+                file=str(file),
+            ) from error
         except OSError as error:
             raise _unreadable(file, error) from error
         if not _VERSION.fullmatch(text) or int(text) not in versions:
@@ -118,25 +127,28 @@ class Repository:
             BundleError: what was written does not load again; nothing is published.
         """
         directory = self._directory(name)
-        staging = directory / f".staging-{uuid.uuid4().hex}"
+        version = 0
         try:
-            staging.mkdir(parents=True)
             link = Parent(version=parent, digest=self.read(name, parent).digest) if parent else None
-            write_bundle(staging, network.config, network.state_dict(), metrics, card, link)
-            read_bundle(staging).network()
-            with _locked(directory):
-                version = max(self.versions(name), default=0) + 1
-                staging.rename(directory / str(version))
-                _flush_directory(directory)
-                _replace_text(directory / LATEST, f"{version}\n")
+            directory.mkdir(parents=True, exist_ok=True)
+            with _staging(directory) as staging:
+                write_bundle(staging, network.config, network.state_dict(), metrics, card, link)
+                read_bundle(staging).network()
+                _flush_directory(staging)
+                with _locked(directory):
+                    number = max(self.versions(name), default=0) + 1
+                    staging.rename(directory / str(number))
+                    version = number
+                    _flush_directory(directory)
+                    _replace_text(directory / LATEST, f"{version}\n")
         except BundleError as error:
             raise BundleError(f"not published: {error}", **error.details) from error
         except OSError as error:
+            state = f" (version {version} is whole, {LATEST} may not name it)" if version else ""
             raise RepositoryError(
-                f"cannot publish to {directory}: {error.strerror or error}", path=str(directory)
+                f"cannot publish to {directory}: {error.strerror or error}{state}",
+                path=str(directory),
             ) from error
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
         return version
 
     def _directory(self, name: str) -> Path:
@@ -154,6 +166,37 @@ def _locked(directory: Path) -> Iterator[None]:
     with (directory / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _staging(directory: Path) -> Iterator[Path]:
+    """A new directory beside the versions, removed at the end unless it was renamed."""
+    with _locked(directory):
+        _remove_orphans(directory)
+        path = directory / f"{_STAGING}{uuid.uuid4().hex}"
+        path.mkdir()
+        held = os.open(path, os.O_RDONLY)
+        with suppress(OSError):  # no such locks on this file system: nobody will remove orphans
+            fcntl.flock(held, fcntl.LOCK_EX)  # says that its publisher lives
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(held)
+
+
+def _remove_orphans(directory: Path) -> None:
+    """Remove what publishers that were killed left behind; call with the directory locked."""
+    for path in directory.glob(f"{_STAGING}*"):
+        with suppress(OSError):  # a living one may be removing it just now
+            held = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its publisher lives
+                shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(held)
+    for path in directory.glob(f".{LATEST}-*"):
+        path.unlink(missing_ok=True)
 
 
 def _replace_text(path: Path, text: str) -> None:
