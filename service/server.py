@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 
@@ -81,4 +82,5 @@ def serve(settings: Settings) -> None:
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.drain_timeout_ms / 1000) + _GRACE_S,
     )
-    Server(config, app.state.services).run()
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn repeats Ctrl-C after a clean shutdown
+        Server(config, app.state.services).run()

@@ -181,7 +181,7 @@ def _release_cached_memory() -> None:
 
 
 def _checked(logits: torch.Tensor, batch: RowBatch, model: ServedModel) -> np.ndarray:
-    expected = (len(batch), model.tasks.max_outputs)
+    expected = (len(batch), model.max_outputs)
     if tuple(logits.shape) != expected:
         raise ValueError(
             f"strategy {model.strategy!r} answered shape {tuple(logits.shape)}, expected {expected}"

@@ -48,9 +48,12 @@ class Decoder:
         Raises:
             DeadlineError: the deadline passed before a file's turn came.
         """
-        return await asyncio.gather(
-            *(self.run(self._decode, content, spec, deadline) for content in contents)
-        )
+        loop = asyncio.get_running_loop()
+        decoding = [
+            loop.run_in_executor(self._pool, self._decode, content, spec, deadline)
+            for content in contents
+        ]
+        return await asyncio.gather(*decoding)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

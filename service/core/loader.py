@@ -24,7 +24,8 @@ from service.core.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
-_TASKS_AT_ONCE = 64
+# Small, so that the engine shows signs of life between them however slow the machine is.
+_TASKS_AT_ONCE = 16
 
 
 class ModelLoader(Protocol):

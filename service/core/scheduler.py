@@ -137,6 +137,7 @@ class Scheduler:
         self._fair_rows = self._share_of(limits.max_batch_rows)
         self._held_since: float | None = None
         self._down: str | None = None  # why the engine cannot answer
+        self._dead = False  # and never will
         self._draining = False
         self._closed = False
 
@@ -189,7 +190,7 @@ class Scheduler:
                 return
             self._admission.shrink(job, rows, len(images) * job.model.image_bytes)
             job.images = images
-            job.logits = np.full((rows, job.model.tasks.max_outputs), np.nan, np.float32)
+            job.logits = np.full((rows, job.model.max_outputs), np.nan, np.float32)
             job.submitted = self._clock.now()
             if not images:
                 self._close(job)
@@ -211,7 +212,7 @@ class Scheduler:
         """Run ``function`` on the engine thread between two batches."""
         future: Future[Result] = Future()
         with self._changed:
-            if self._down is not None or self._closed:
+            if self._dead or self._closed:
                 future.set_exception(self._engine_down())
             else:
                 self._calls.append(Call(function, future))
@@ -247,22 +248,31 @@ class Scheduler:
     def engine_back(self) -> None:
         """The engine, thought hung, moves again."""
         with self._changed:
-            self._down = None
+            if not self._dead:
+                self._down = None
 
     # -- called from any thread -------------------------------------------------------------------
 
     def engine_lost(self, reason: str) -> None:
-        """The engine died or hangs: nobody is to wait for it any longer."""
+        """The engine died: nobody is to wait for it any longer."""
         with self._changed:
-            if self._down is not None:
+            if self._dead:
                 return
-            self._down = reason
+            self._down, self._dead = reason, True
             calls, self._calls = self._calls, deque()
             error = self._engine_down()
         for call in calls:
             if call.future.set_running_or_notify_cancel():
                 call.future.set_exception(error)
         self._fail_all(error, "error")
+
+    def engine_hangs(self, reason: str) -> None:
+        """The engine may come back, but no request is to wait for that. Calls do."""
+        with self._changed:
+            if self._down is not None:
+                return
+            self._down = reason
+        self._fail_all(self._engine_down(), "error")
 
     @property
     def draining(self) -> bool:

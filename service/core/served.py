@@ -33,12 +33,14 @@ class ServedModel:
     tasks: TaskSet = field(init=False)
     decisions: DecisionTable = field(init=False)
     image_bytes: int = field(init=False)  # of one decoded image
+    max_outputs: int = field(init=False)  # columns of its logits
 
     def __post_init__(self) -> None:
         tasks, spec = self.config.task_set, self.config.preprocess
         object.__setattr__(self, "tasks", tasks)
         object.__setattr__(self, "decisions", DecisionTable(tasks))
         object.__setattr__(self, "image_bytes", spec.height * spec.width * 3)
+        object.__setattr__(self, "max_outputs", tasks.max_outputs)
 
     @property
     def strategy(self) -> str:

@@ -36,12 +36,16 @@ class Watchdog:
         if self._clock.now() >= self._drain_until:
             self._scheduler.end_drain()
             self._drain_until = math.inf
-        reason = self._diagnose()
-        if reason is not None:
-            self._scheduler.engine_lost(reason)
+        if not self._engine.alive:
+            self._scheduler.engine_lost("the engine thread is not running")
+        elif (silent := self._heartbeat.age()) > self._stall_s:
+            self._scheduler.engine_hangs(
+                f"the engine thread has been silent for {silent:.1f} s; "
+                f"it counts as hung after {self._stall_s:.1f} s (engine_stall_ms)"
+            )
         elif self._scheduler.engine_down:
             self._scheduler.engine_back()
-        return reason
+        return self._scheduler.engine_down
 
     def drain(self, seconds: float) -> None:
         """Let the scheduler drain, for at most so long."""
@@ -53,14 +57,3 @@ class Watchdog:
         while True:
             self.check()
             await asyncio.sleep(_INTERVAL_S)
-
-    def _diagnose(self) -> str | None:
-        if not self._engine.alive:
-            return self._scheduler.engine_down or "the engine thread is not running"
-        silent = self._heartbeat.age()
-        if silent > self._stall_s:
-            return (
-                f"the engine thread has been silent for {silent:.1f} s; "
-                f"it counts as hung after {self._stall_s:.1f} s (engine_stall_s)"
-            )
-        return None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from starlette.types import Receive
 
@@ -13,7 +13,7 @@ from service.core.errors import ClientGoneError
 Result = TypeVar("Result")
 
 
-async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
+async def unless_disconnected(receive: Receive, work: Awaitable[Result]) -> Result:
     """Await ``work``, but cancel it when the client closes the connection.
 
     The request's body must have been read: what ``receive`` brings next is the end.
@@ -21,19 +21,24 @@ async def unless_disconnected(receive: Receive, work: Coroutine[Any, Any, Result
     Raises:
         ClientGoneError: the client closed first.
     """
-    working = asyncio.create_task(work)
-    gone = asyncio.create_task(_disconnected(receive))
+    me = asyncio.current_task()
+    assert me is not None  # noqa: S101 - coroutines of a request run in a task
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        # As asyncio.timeout does it: interrupts what `work` waits for, without a task of its own.
+        gone = True
+        me.cancel()
+
+    watcher = asyncio.create_task(watch())
     try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientGoneError("the client closed the connection before the answer")
+        return await work
+    except asyncio.CancelledError:
+        if gone and me.uncancel() == 0:
+            raise ClientGoneError("the client closed the connection before the answer") from None
+        raise
     finally:
-        for task in (working, gone):
-            task.cancel()
-        await asyncio.gather(working, gone, return_exceptions=True)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+        watcher.cancel()

@@ -134,6 +134,12 @@ async def _read_form(request: Request, max_images: int) -> PredictInput:
     try:
         form = await request.form(max_files=_MAX_FORM_PARTS, max_fields=_MAX_FORM_PARTS)
     except HTTPException as error:
+        if "Too many files" in error.detail:
+            raise TooManyImagesError(
+                f"the request has more than {_MAX_FORM_PARTS} files; the limit is {max_images} "
+                "(max_images)",
+                max_images=max_images,
+            ) from None
         raise MalformedRequestError(f"the multipart body does not parse: {error.detail}") from None
     try:
         return await _from_form(form, max_images)

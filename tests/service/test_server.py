@@ -7,7 +7,6 @@ import base64
 import json
 import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -242,35 +241,3 @@ def test_sigterm_with_no_time_left_says_draining_instead_of_hanging_up(repositor
         assert responses[0].status_code == 503
         assert responses[0].json()["code"] == "draining"
         server.process.wait(60)
-
-
-def test_a_damaged_bundle_is_refused_while_the_process_stays_up(
-    repository: Path, tmp_path: Path
-) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(repository, copy)
-    (copy / "small" / "1" / "model.safetensors").write_bytes(b"half")
-    with serving(copy, ready=False) as server:
-        until = time.monotonic() + 60
-        while httpx.get(f"{server.url}/v1/model").json()["state"] == "loading":
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        response = httpx.get(f"{server.url}/v2/health/ready")
-        assert (response.status_code, response.json()["code"]) == (503, "model_unavailable")
-        assert "model.safetensors" in response.json()["error"]
-        assert httpx.get(f"{server.url}/v2/health/live").status_code == 200
-        assert any("refused" in line["message"] for line in server.log)
-
-
-def test_a_port_in_use_is_an_error(repository: Path, server: Server) -> None:
-    port = server.url.rsplit(":", 1)[1]
-    command = [sys.executable, "-m", "service", "--repository", str(repository)]
-    found = subprocess.run(
-        [*command, "--model", "small", "--port", port],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert found.returncode != 0
-    assert "address already in use" in found.stderr

@@ -6,7 +6,10 @@ import asyncio
 import base64
 import json
 import math
+import random
 import re
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -117,6 +120,7 @@ BAD: dict[str, tuple[dict[str, Any], int, str]] = {
     "100 megapixels body": (as_body(huge_png()), 413, "image_too_large"),
     "too many bytes in an image": (as_form(picture(size=(300, 300))), 413, "image_too_large"),
     "too many bytes in a body": (as_body(bytes(600_000)), 413, "body_too_large"),
+    "far too many images": (as_form(*[b"x"] * 1001), 413, "too_many_images"),
     "too many images": (as_form(*[PHOTO] * 5), 413, "too_many_images"),
     "unknown task": (as_form(PHOTO, tasks="t0,nope"), 422, "unknown_task"),
     "unknown group": (as_body(PHOTO, "group:nope"), 422, "unknown_task"),
@@ -340,6 +344,43 @@ def test_a_draining_server_says_so() -> None:
             assert_error(response, 503, "draining")
 
     asyncio.run(scenario())
+
+
+def mutations(count: int) -> Iterator[dict[str, Any]]:
+    """Requests with flipped, cut, doubled and shuffled bytes; the same every time."""
+    chosen = random.Random(20)
+    kinds = ("PNG", "JPEG", "WEBP")
+    body = json.dumps(as_json(PHOTO, tasks=["t0"])["json"]).encode()
+    for _ in range(count):
+        sort = chosen.choice(["image", "json", "form"])
+        data = bytearray(body if sort == "json" else picture(kind=chosen.choice(kinds)))
+        for _ in range(chosen.randint(1, 8)):
+            at = chosen.randrange(len(data))
+            data[at : at + chosen.choice([0, 1, 40])] = chosen.randbytes(chosen.choice([0, 1, 9]))
+        if chosen.random() < 0.5:
+            del data[chosen.randint(1, len(data)) :]
+        if sort == "json":
+            yield {"content": bytes(data), "headers": {"Content-Type": "application/json"}}
+        elif sort == "form":
+            yield as_form(bytes(data), tasks=chosen.choice(["t0", "", "t0\x00", "группа"]))
+        else:
+            yield as_body(bytes(data), kind=chosen.choice(["image/png", "image/jpeg", "a/b", ";"]))
+
+
+def test_mutated_requests_never_meet_a_fault_of_ours() -> None:
+    async def scenario() -> Counter[int]:
+        statuses: Counter[int] = Counter()
+        async with running(make_app()) as client:
+            for request_ in mutations(300):
+                response = await client.post("/v1/predict", **request_)
+                statuses[response.status_code] += 1
+                if response.is_error:
+                    assert_error(response, response.status_code, response.json()["code"])
+        return statuses
+
+    statuses = asyncio.run(scenario())
+    assert set(statuses) <= {200, 400, 413, 415, 422}
+    assert min(statuses[status] for status in (200, 400, 415, 422)) > 5, statuses
 
 
 def test_many_tasks_and_images_in_one_request() -> None:
