@@ -162,7 +162,7 @@ def measure_latencies(
     loads: dict[str, dict[str, float]] = {}
     for workload in comparison.workloads:
         best = best_layouts(comparison.records, measured, workload)
-        loads[workload] = offered_loads(best)
+        loads[workload] = offered_loads(best) if comparison.durations.latency_s > 0 else {}
         for one, rows_per_s in best.items():
             asked = {
                 name: offered

@@ -29,7 +29,7 @@ class Durations:
     capacity_s: float = 30.0
     latency_s: float = 60.0
     max_s: float = 120.0  # of either, while too few requests have been answered
-    min_requests: int = 150  # for percentiles
+    min_requests: int = 100  # for percentiles
 
 
 @dataclass(frozen=True)

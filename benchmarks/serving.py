@@ -59,7 +59,9 @@ def main(
     ] = "1x2,2x1",
     ours_layouts: Annotated[str, typer.Option(help="The same for our one process.")] = "1x2,1x1",
     capacity_s: Annotated[float, typer.Option(help="Closed loop, seconds.")] = 30.0,
-    latency_s: Annotated[float, typer.Option(help="Open loop, seconds.")] = 60.0,
+    latency_s: Annotated[
+        float, typer.Option(help="Open loop, seconds; 0: capacities only.")
+    ] = 60.0,
     cache: Annotated[Path, typer.Option(help="Environments and scratch.")] = Path("build/peers"),
     out: Annotated[Path, typer.Option(help="Where results go.")] = Path(
         "benchmarks/results/serving"
@@ -71,7 +73,7 @@ def main(
     chosen = tuple(_known(workloads.split(","), WORKLOADS, "workload"))
     spec = bundles.BundleSpec(tasks, keep, image_size, routed_layers, arch)
     source_size = source_size or 2 * image_size
-    durations = Durations(capacity_s, latency_s, max_s=max(120.0, latency_s))
+    durations = Durations(capacity_s, latency_s, max_s=max(120.0, 4 * capacity_s, latency_s))
     signal.signal(signal.SIGTERM, _stop)  # so that servers are stopped with us
     repository = bundles.ensure(spec)
     say("right answers, by the masked network")
