@@ -169,6 +169,10 @@ def test_one_row_is_shared_whatever_the_task() -> None:
     assert make(rows=2).row(1) == 1
 
 
+def test_it_says_its_size() -> None:
+    assert "5, rows=3, eps=1e-05" in repr(make(rows=3))
+
+
 def test_a_shift_of_the_input_is_forgotten() -> None:
     norm = BatchNorm(3).train()
     x = torch.randn(8, 3, 4, 4)

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,17 @@ def test_unknown_fields_of_a_later_minor_addition_are_ignored(path: Path) -> Non
     (path / "manifest.json").write_text(json.dumps(manifest | {"signature": "abc"}))
     (path / "extra.txt").write_text("not in the manifest")
     assert read_bundle(path).metrics == METRICS
+
+
+def test_code_that_is_not_installed_has_no_version(
+    network: RoutedNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_found(_: str) -> str:
+        raise PackageNotFoundError
+
+    monkeypatch.setattr("model.bundle.version", not_found)
+    write_bundle(tmp_path, network.config, network.state_dict(), {}, "")
+    assert read_bundle(tmp_path).manifest.code_version == "unknown"
 
 
 # --- what cannot be written -------------------------------------------------------------------

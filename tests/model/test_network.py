@@ -328,7 +328,7 @@ def test_threads_share_the_cache_of_trees() -> None:
 
     def work(seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
-        for _ in range(150):
+        for _ in range(60):
             size = int(torch.randint(1, 6, (), generator=generator))
             tasks = torch.randperm(5, generator=generator)[:size].tolist()
             assert [task for root in network.tree(tasks) for task in root.tasks] == tasks

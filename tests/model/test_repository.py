@@ -204,6 +204,13 @@ def test_an_unreadable_directory_is_our_error(
         assert caught.value.code == "repository_unreadable"
 
 
+def test_an_unreadable_latest_is_our_error(published: Repository) -> None:
+    (published.root / "m" / "LATEST").unlink()
+    (published.root / "m" / "LATEST").mkdir()
+    with pytest.raises(RepositoryError, match="LATEST cannot be read: Is a directory"):
+        published.latest("m")
+
+
 @pytest.mark.parametrize(
     ("content", "shown"),
     [(b"", "''"), (b"two", "'two'"), (b"2", "'2'"), (b"-1", "'-1'"), (b"1 2", "'1 2'"),
