@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _FIRST_LOOK = 0.05
-"""Share of the planned steps before the rate is trusted: the first ones warm caches up."""
-_MARGIN = 0.97
+"""Share of the planned steps after which the rate is trusted."""
+_MARGIN = 0.03
+"""Share of the limit kept in reserve once the run has to be shortened."""
 
 
 @dataclass
@@ -20,12 +21,20 @@ class Budget:
     total_steps: int
     limit_s: float
     """0 for no limit."""
+    _first: tuple[int, float] | None = None
+    """Step and seconds from which the rate is measured: behind the first step, which is slow."""
 
     def fit(self, step: int, elapsed_s: float) -> int:
         """Shorten the run where its rate so far says it must; returns how many steps it has."""
-        if self.limit_s and step >= max(1, _FIRST_LOOK * self.total_steps):
-            affordable = int(self.limit_s * _MARGIN * step / elapsed_s) if elapsed_s > 0 else step
-            if elapsed_s >= self.limit_s:
-                affordable = step
-            self.total_steps = max(step, min(self.total_steps, affordable))
+        if not self.limit_s or step == 0:
+            return self.total_steps
+        if elapsed_s >= self.limit_s:
+            self.total_steps = min(self.total_steps, step)
+        elif self._first is None:
+            self._first = (step, elapsed_s)
+        elif step - self._first[0] >= _FIRST_LOOK * self.total_steps:
+            seconds_per_step = (elapsed_s - self._first[1]) / (step - self._first[0])
+            if elapsed_s + seconds_per_step * (self.total_steps - step) > self.limit_s:
+                left = self.limit_s * (1 - _MARGIN) - elapsed_s
+                self.total_steps = max(step, step + int(left / seconds_per_step))
         return self.total_steps

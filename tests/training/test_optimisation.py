@@ -1,0 +1,53 @@
+"""Learning rates and weight decay."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.training.conftest import tiny, tiny_network
+from training.optimisation import learning_rate, make_optimiser, set_learning_rate
+
+
+def test_constant_stays() -> None:
+    assert {learning_rate(tiny(lr=0.2), progress) for progress in (0.0, 0.5, 1.0)} == {0.2}
+
+
+def test_cosine_falls_from_the_peak_to_nothing() -> None:
+    rates = [learning_rate(tiny(lr=0.2, schedule="cosine"), step / 10) for step in range(11)]
+    assert rates[0] == pytest.approx(0.2)
+    assert rates[5] == pytest.approx(0.1)
+    assert rates[10] == pytest.approx(0)
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_one_cycle_rises_for_a_fifth_and_then_falls_to_nothing() -> None:
+    rates = [learning_rate(tiny(lr=0.2, schedule="one_cycle"), step / 100) for step in range(101)]
+    assert max(rates) == pytest.approx(0.2)
+    assert rates.index(max(rates)) == 20
+    assert 0 < rates[0] < 0.02
+    assert rates[100] == pytest.approx(0)
+
+
+def test_the_papers_optimiser() -> None:
+    settings = tiny(lr=0.01, momentum=0.5)
+    optimiser = make_optimiser(tiny_network(settings), settings)
+    assert isinstance(optimiser, torch.optim.SGD)
+    assert {(g["lr"], g["momentum"], g["nesterov"]) for g in optimiser.param_groups} == {
+        (0.01, 0.5, False)
+    }
+    set_learning_rate(optimiser, 0.3)
+    assert {g["lr"] for g in optimiser.param_groups} == {0.3}
+
+
+def test_weight_decay_spares_biases_and_batch_norm_and_every_parameter_is_in_one_group() -> None:
+    settings = tiny(weight_decay=0.1)
+    network = tiny_network(settings)
+    decayed, spared = make_optimiser(network, settings).param_groups
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
+    names = {id(one): name for name, one in network.named_parameters()}
+    assert {id(one) for one in decayed["params"] + spared["params"]} == set(names)
+    spared_names = [names[id(one)] for one in spared["params"]]
+    assert any(".norm." in name for name in spared_names)
+    assert all(".norm." in name or name.endswith("bias") for name in spared_names)
+    assert all(one.ndim > 1 for one in decayed["params"])

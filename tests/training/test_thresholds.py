@@ -1,0 +1,64 @@
+"""Thresholds against trying every possible one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.sources import MISSING
+from training.thresholds import Objective, choose_threshold
+
+OBJECTIVES: tuple[Objective, ...] = ("balanced_accuracy", "f1", "accuracy")
+
+
+def value(said: np.ndarray, truth: np.ndarray, objective: Objective) -> float:
+    hits = float((said & truth).sum())
+    if objective == "accuracy":
+        return float((said == truth).mean())
+    if objective == "f1":
+        return 2 * hits / float(said.sum() + truth.sum())
+    return (hits / float(truth.sum()) + float((~said & ~truth).sum()) / float((~truth).sum())) / 2
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from([0.1, 0.25, 0.5, 0.7, 0.9, 0.99]), st.integers(-1, 1)),
+        min_size=1,
+        max_size=40,
+    ),
+    objective=st.sampled_from(OBJECTIVES),
+)
+def test_no_other_threshold_is_better(rows: list[tuple[float, int]], objective: Objective) -> None:
+    scores = np.array([score for score, _ in rows], np.float32)
+    labels = np.array([label for _, label in rows], np.int16)
+    threshold = choose_threshold(scores, labels, objective)
+    observed = labels != MISSING
+    truth = labels[observed] == 1
+    if not truth.any() or truth.all():
+        assert threshold == 0.5
+        return
+    seen = scores[observed]
+    best = max(value(seen >= other, truth, objective) for other in np.unique(seen))
+    assert value(seen >= threshold, truth, objective) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_it_lies_half_way_between_separated_classes(objective: Objective) -> None:
+    scores = np.array([0.1, 0.2, 0.6, 0.8], np.float32)
+    labels = np.array([0, 0, 1, 1], np.int16)
+    assert choose_threshold(scores, labels, objective) == pytest.approx(0.4)
+
+
+def test_objectives_differ_where_positives_are_rare() -> None:
+    scores = np.array([0.05] * 90 + [0.3] * 9 + [0.3] * 3 + [0.9], np.float32)
+    labels = np.array([0] * 99 + [1] * 4, np.int16)
+    assert choose_threshold(scores, labels, "balanced_accuracy") < 0.3
+    assert choose_threshold(scores, labels, "accuracy") > 0.3
+
+
+@pytest.mark.parametrize("labels", [[0, 0], [1, 1], [MISSING, MISSING], [1, MISSING], []])
+def test_one_class_alone_says_nothing(labels: list[int]) -> None:
+    scores = np.linspace(0.1, 0.2, len(labels), dtype=np.float32)
+    assert choose_threshold(scores, np.array(labels, np.int16), "f1") == 0.5
