@@ -13,11 +13,11 @@ from model.strategies import Forward, MaskedForward, sample_batch
 def largest_probability_difference(
     forward: Forward, network: RoutedNetwork, batch: RowBatch | None = None
 ) -> float:
-    """The largest |dp| over the rows of ``batch`` (default: two random images, up to 40 tasks).
+    """The largest |dp| over the rows of ``batch``: by default one random image, up to 4 tasks.
 
     NaN logits on either side give infinity, so that no bound accepts them.
     """
-    batch = batch or sample_batch(network, images=2)
+    batch = batch or sample_batch(network, tasks=4)
     device = next(network.parameters()).device
     expected = MaskedForward(network, device)(batch).numpy()
     found = forward(batch).numpy()

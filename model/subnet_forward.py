@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -57,13 +58,7 @@ class SubnetForward:
         self._cache = cache or WeightCache()
         self._layer_keys = [content_key(layer, dtype) for layer in network.layers]
         self._workers = workers if device.type == "cpu" else 1
-        self._pool = (
-            ThreadPoolExecutor(
-                self._workers, "subnet", initializer=torch.set_num_threads, initargs=(1,)
-            )
-            if self._workers > 1
-            else None
-        )
+        self._pool: ThreadPoolExecutor | None = None
 
     @torch.inference_mode()
     def __call__(self, batch: RowBatch) -> Tensor:
@@ -84,14 +79,31 @@ class SubnetForward:
         """Stop the worker threads."""
         if self._pool is not None:
             self._pool.shutdown()
+            self._pool = None
+
+    def _threads(self) -> ThreadPoolExecutor:
+        """The workers, each with one thread inside its operators."""
+        if self._pool is None:
+            threads = torch.get_num_threads()
+            self._pool = ThreadPoolExecutor(self._workers, "subnet")
+            together = threading.Barrier(self._workers)
+
+            def begin(_: int) -> None:
+                torch.set_num_threads(1)
+                together.wait()  # so that every worker runs this once
+
+            list(self._pool.map(begin, range(self._workers)))
+            # The setting is also the default of threads that start later: put it back.
+            torch.set_num_threads(threads)
+        return self._pool
 
     def _run(self, visits: list[_Visit], wanted: Wanted) -> list[Features]:
         """Level by level while branches are shared, in parallel once there are enough of them."""
         found: list[Features] = []
         while visits:
-            if self._pool is not None and len(visits) >= 2 * self._workers:
+            if self._workers > 1 and len(visits) >= 2 * self._workers:
                 parts = [visits[start :: self._workers] for start in range(self._workers)]
-                for part in self._pool.map(lambda own: self._depth_first(own, wanted), parts):
+                for part in self._threads().map(lambda own: self._depth_first(own, wanted), parts):
                     found.extend(part)
                 return found
             below: list[_Visit] = []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +11,7 @@ from torch import Tensor
 from model.config import BackboneConfig, HeadConfig, ModelConfig, PreprocessConfig, RoutingConfig
 from model.network import RoutedNetwork, build
 from model.rows import RowBatch
-from model.strategies import STRATEGIES, make_forward, measure, sample_batch
+from model.strategies import STRATEGIES, fastest, make_forward, sample_batch
 from model.tasks import Task
 from model.weight_cache import WeightCache
 
@@ -174,17 +172,41 @@ def test_versions_with_equal_weights_share_their_cut_weights(forty: RoutedNetwor
     assert cache.held_bytes > held
 
 
-def test_auto_takes_the_fastest(forty: RoutedNetwork) -> None:
-    ticks = itertools.count()
-    # Every run takes one tick more than the one before: the first strategy timed is the fastest.
-    times = itertools.accumulate(next(ticks) for _ in itertools.count())
-    assert make_forward(forty, "auto", clock=lambda: float(next(times))).name == STRATEGIES[0]
+class Timed:
+    """A forward that takes as long as it is told to."""
+
+    def __init__(self, name: str, clock: list[float], seconds: list[float]) -> None:
+        self.name = name
+        self.left = seconds
+        self._clock = clock
+
+    def __call__(self, batch: RowBatch) -> Tensor:
+        self._clock[0] += self.left.pop(0)
+        return torch.zeros(len(batch), 1)
 
 
-def test_measure_takes_the_better_of_two_runs(forty: RoutedNetwork) -> None:
-    times = iter([0.0, 5.0, 10.0, 13.0])
-    (seconds,) = measure([make_forward(forty, "masked")], sample_batch(forty), lambda: next(times))
-    assert seconds == 3.0
+def test_fastest_takes_the_better_of_two_runs_after_a_warm_up(forty: RoutedNetwork) -> None:
+    now = [0.0]
+    slow_start = Timed("slow start", now, [9.0])
+    steady = Timed("steady", now, [2.0, 2.0, 2.0])
+    assert fastest([steady, slow_start], sample_batch(forty), lambda: now[0]) is steady
+    slow_start.left, steady.left = [5.0, 3.0, 1.0], [2.0, 2.0, 2.0]
+    assert fastest([steady, slow_start], sample_batch(forty), lambda: now[0]) is slow_start
+
+
+def test_fastest_runs_a_hopeless_forward_once_only(forty: RoutedNetwork) -> None:
+    now = [0.0]
+    good, hopeless = Timed("good", now, [1.0] * 3), Timed("hopeless", now, [3.5])
+    assert fastest([good, hopeless], sample_batch(forty), lambda: now[0]) is good
+    assert hopeless.left == []
+
+
+def test_auto_is_one_of_the_strategies_and_answers_alike(forty: RoutedNetwork) -> None:
+    batch = sample_batch(forty, tasks=5)
+    auto = make_forward(forty, "auto")
+    assert auto.name in STRATEGIES
+    expected = make_forward(forty, "masked")(batch)
+    assert largest_difference(forty, batch, expected, auto(batch)) <= TOLERANCE
 
 
 @pytest.mark.gpu
