@@ -156,14 +156,15 @@ def test_the_sum_of_bodies_in_flight_is_bounded_and_given_back() -> None:
     async def scenario() -> None:
         app = make_app(max_body_bytes=3000, max_image_bytes=3000, max_inflight_body_bytes=5000)
         async with running(app) as client:
-            go = asyncio.Event()
+            counted, go = asyncio.Event(), asyncio.Event()
 
             async def slow() -> Any:
                 yield bytes(2900)
+                counted.set()  # asked for more: what was sent has been taken in
                 await go.wait()
 
             held = asyncio.create_task(client.post("/v1/predict", content=slow(), headers=RAW))
-            await asyncio.sleep(0.05)
+            await counted.wait()
             refused = await client.post("/v1/predict", content=bytes(2200), headers=RAW)
             assert assert_error(refused, 429, "overloaded") == {"reason": "body_bytes"}
             assert refused.headers["retry-after"] == "1"
