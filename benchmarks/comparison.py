@@ -26,6 +26,7 @@ from benchmarks.server import Server, free_port, running
 from benchmarks.traffic import WORKLOADS
 
 ENGINE_STRATEGIES: tuple[Strategy, ...] = ("masked", "subnet")
+ENGINE_THREADS = (2, 1)
 # Shares of a capacity: high enough to need batching, low enough that queues stay finite.
 LOADS = {"slowest": 0.6, "subnet": 0.6, "ours": 0.8}
 _CARRIES = 0.9  # a server is asked for at most this share of its own capacity
@@ -66,13 +67,21 @@ class Comparison:
 
 
 def measure_engine(comparison: Comparison, source_size: int) -> dict[str, Any]:
-    """The network alone, on both cores: what HTTP costs is measured against this."""
+    """The network alone, without HTTP: {strategy: {workload: {how: rows per second}}}."""
     record = comparison.records.read("engine")
     for strategy in ENGINE_STRATEGIES:
-        if strategy not in record:
-            say(f"engine ({strategy}), no HTTP")
-            found = bare.speed(comparison.repository, comparison.spec, strategy, 2, source_size)
-            record = comparison.records.update("engine", **{strategy: found})
+        if strategy in record:
+            continue
+        found: dict[str, dict[str, float]] = {name: {} for name in WORKLOADS}
+        for threads in ENGINE_THREADS:
+            say(f"engine ({strategy}), {threads} threads, no HTTP")
+            speeds = bare.speed(
+                comparison.repository, comparison.spec, strategy, threads, source_size
+            )
+            for name, by_size in speeds.items():
+                for size, rows_per_s in by_size.items():
+                    found[name][f"{size} requests, {threads} threads"] = rows_per_s
+        record = comparison.records.update("engine", **{strategy: found})
     return {strategy: record[strategy] for strategy in ENGINE_STRATEGIES}
 
 
