@@ -15,12 +15,15 @@ from training.commands.train import train_command
 from training.errors import EXIT_DONE, EXIT_ERROR, exit_code
 from training.preparation import say
 
+_CLICK_INTERRUPTED = 130
+
 app = typer.Typer(
     name="training",
     help="Train, evaluate and publish routed networks for many image attributes.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its tables cut long option names off at 80 characters
 )
 app.command("train")(train_command)
 app.command("init")(init_command)
@@ -38,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TaskRouteError as error:
         say(Console(stderr=True), f"error: {error}")
         return exit_code(error)
-    except KeyboardInterrupt:
-        say(Console(stderr=True), "error: interrupted; what was saved so far goes on with --resume")
-        return EXIT_ERROR
     except SystemExit as end:  # click ends every command by it
+        if end.code == _CLICK_INTERRUPTED:
+            say(Console(stderr=True), "error: interrupted; a run that had begun has --resume")
+            return EXIT_ERROR
         return end.code if isinstance(end.code, int) else EXIT_ERROR
     return EXIT_DONE
 

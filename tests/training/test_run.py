@@ -1,0 +1,252 @@
+"""A run from SOURCE to published bundle, and everything that must stop it before it costs time."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from model.errors import RepositoryError, TaskRouteError, UnknownModelError, UnknownTaskError
+from model.repository import Repository
+from tests.training.conftest import CsvMaker, PackMaker, tiny, tiny_images
+from training.decoding import Decoder
+from training.errors import DataError, RunInterruptedError, SettingsError, StateError
+from training.pixel_cache import PixelCache
+from training.run import Published, TrainRequest, train
+from training.trainer import Trainer
+
+
+def request(source: str, root: Path, **changes: Any) -> TrainRequest:
+    own = {name: changes.pop(name) for name in ("resume", "restart") if name in changes}
+    decoder = Decoder(PixelCache(root / "cache"))
+    return TrainRequest(source, root / "models", "m", tiny(**changes), decoder=decoder, **own)
+
+
+def run(source: str, root: Path, **changes: Any) -> tuple[Published, str]:
+    out = io.StringIO()
+    published = train(request(source, root, **changes), Console(file=out, width=200))
+    return published, out.getvalue()
+
+
+def test_a_pack_becomes_a_bundle_with_figures_thresholds_and_card(
+    make_pack: PackMaker, tmp_path: Path
+) -> None:
+    path = make_pack()
+    published, _ = run(f"pack:{path}", tmp_path, threshold_objective="f1")
+    bundle = Repository(tmp_path / "models").read("m")
+    assert published.version == 1
+    metrics = bundle.metrics
+    assert metrics["split"] == "test"
+    assert metrics["images"] == 8
+    assert metrics["data"]["images"] == {"train": 24, "val": 8, "test": 8}
+    assert metrics["training"]["steps"] == 6
+    assert metrics["training"]["settings"]["keep"] == 0.5
+    assert list(metrics["tasks"]) == ["bright", "shade::light", "left"]
+    for task in bundle.config.tasks:
+        figures = metrics["tasks"][task.name]
+        assert figures["threshold"] == task.threshold
+        assert 0 <= figures["majority"] <= 1
+    assert metrics["macro"] == published.evaluation.macro
+    card = (bundle.path / "README.md").read_text()
+    assert "shade::light" in card
+    assert str(path) in card
+    assert not (tmp_path / "models/m/.training").exists()
+
+
+def test_normalisation_is_that_of_the_training_images(make_pack: PackMaker, tmp_path: Path) -> None:
+    run(f"pack:{make_pack()}", tmp_path)
+    spec = Repository(tmp_path / "models").read("m").config.preprocess
+    pixels = tiny_images(40).pixels[:24] / 255
+    assert spec.mean == pytest.approx(pixels.mean(axis=(0, 1, 2)), abs=1e-5)
+    assert spec.std == pytest.approx(pixels.std(axis=(0, 1, 2)), abs=1e-5)
+
+
+def test_a_csv_becomes_a_bundle(make_csv: CsvMaker, tmp_path: Path) -> None:
+    splits = ["train"] * 12 + ["val"] * 4 + ["test"] * 4
+    rows = [
+        [f"{index}.png", split, str(index % 2), "abc"[index % 3]]
+        for index, split in enumerate(splits)
+    ]
+    run(f"csv:{make_csv(['image', 'split', 'odd', 'third'], rows)}", tmp_path)
+    tasks = Repository(tmp_path / "models").read("m").config.tasks
+    assert [task.classes for task in tasks] == [("no", "yes"), ("a", "b", "c")]
+
+
+def test_the_same_seed_publishes_the_same_weights(make_pack: PackMaker, tmp_path: Path) -> None:
+    source = f"pack:{make_pack()}"
+    run(source, tmp_path)
+    run(source, tmp_path)
+    repository = Repository(tmp_path / "models")
+    one, other = repository.read("m", 1).state, repository.read("m", 2).state
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_selected_tasks_only(make_pack: PackMaker, tmp_path: Path) -> None:
+    run(f"pack:{make_pack()}", tmp_path, tasks="group:shade,left")
+    tasks = Repository(tmp_path / "models").read("m").config.tasks
+    assert [task.name for task in tasks] == ["shade::light", "left"]
+
+
+def test_a_task_without_training_labels_is_left_out_and_said(
+    make_pack: PackMaker, tmp_path: Path
+) -> None:
+    attr = (tiny_images(40).labels > 0).astype(np.uint8)
+    attr[:24, 1] = 255
+    _, said = run(f"pack:{make_pack(attr=attr)}", tmp_path)
+    assert "left out, since no training image has a label: shade::light" in said
+    tasks = Repository(tmp_path / "models").read("m").config.tasks
+    assert [task.name for task in tasks] == ["bright", "left"]
+
+
+def test_missing_labels_and_constant_tasks_give_nulls(make_pack: PackMaker, tmp_path: Path) -> None:
+    attr = (tiny_images(40).labels > 0).astype(np.uint8)
+    attr[24:, 0] = 255
+    attr[:, 1] = 0
+    run(f"pack:{make_pack(attr=attr)}", tmp_path)
+    bundle = Repository(tmp_path / "models").read("m")
+    tasks = bundle.metrics["tasks"]
+    assert tasks["bright"]["images"] == 0
+    assert tasks["bright"]["accuracy"] is None
+    assert tasks["shade::light"]["average_precision"] is None
+    assert tasks["left"]["average_precision"] is not None
+    assert [task.threshold for task in bundle.config.tasks[:2]] == [0.5, 0.5]
+
+
+def test_without_test_images_the_validation_images_are_held_out(
+    make_pack: PackMaker, tmp_path: Path
+) -> None:
+    split = np.array(["train"] * 30 + ["val"] * 10)
+    published, _ = run(f"pack:{make_pack(split=split)}", tmp_path)
+    assert (published.evaluation.split, published.evaluation.images) == ("val", 10)
+
+
+def test_unreadable_images_are_counted(make_csv: CsvMaker, tmp_path: Path) -> None:
+    splits = ["train"] * 12 + ["val"] * 4 + ["test"] * 4
+    rows = [[f"{i}.png", split, str(i % 2)] for i, split in enumerate(splits)]
+    path = make_csv(["image", "split", "odd"], rows)
+    (path.parent / "3.png").write_bytes(b"\x89PNG broken")
+    _, said = run(f"csv:{path}", tmp_path)
+    assert "1 of 12 train images cannot be read and are left out: 3.png (" in said
+    metrics = Repository(tmp_path / "models").read("m").metrics
+    assert metrics["data"]["unreadable"] == {"train": 1, "val": 0, "test": 0}
+    assert metrics["data"]["images"]["train"] == 11
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    original = Trainer._train_step
+
+    def stopping(self: Trainer, batch: Any) -> float:
+        self.stop.requested = self.step + 1 == step
+        return original(self, batch)
+
+    monkeypatch.setattr(Trainer, "_train_step", stopping)
+
+
+def test_an_interrupted_run_resumes_to_the_same_bundle(
+    make_pack: PackMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = f"pack:{make_pack()}"
+    run(source, tmp_path)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 4)
+        with pytest.raises(RunInterruptedError):
+            run(source, tmp_path)
+    repository = Repository(tmp_path / "models")
+    assert repository.versions("m") == [1]
+    run(source, tmp_path, resume=True)
+    one, other = repository.read("m", 1), repository.read("m", 2)
+    assert all(torch.equal(value, other.state[name]) for name, value in one.state.items())
+    assert one.config == other.config
+    assert one.metrics["tasks"] == other.metrics["tasks"]
+
+
+def test_an_interrupted_run_is_neither_overwritten_nor_mixed_up(
+    make_pack: PackMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = f"pack:{make_pack()}"
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 4)
+        with pytest.raises(RunInterruptedError):
+            run(source, tmp_path)
+    state = tmp_path / "models/m/.training/state.safetensors"
+    before = state.read_bytes()
+    for changes, message in (
+        ({}, "--resume goes on with it, --restart throws it away"),
+        ({"resume": True, "lr": 0.5}, "differs in lr"),
+    ):
+        with pytest.raises(StateError, match=message):
+            run(source, tmp_path, **changes)
+    assert state.read_bytes() == before
+    published, _ = run(source, tmp_path, restart=True)
+    assert published.version == 1
+
+
+def test_nothing_to_resume(make_pack: PackMaker, tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="nothing to resume"):
+        run(f"pack:{make_pack()}", tmp_path, resume=True)
+
+
+def test_bad_input_leaves_the_training_state_and_the_repository_as_they_were(
+    make_pack: PackMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = make_pack(), make_pack("bad.npz", attr=np.full((40, 3), 9))
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 4)
+        with pytest.raises(RunInterruptedError):
+            run(f"pack:{good}", tmp_path)
+    state = tmp_path / "models/m/.training/state.safetensors"
+    before = state.read_bytes()
+    with pytest.raises(DataError, match=r"`attr` of image 0 is 9"):
+        run(f"pack:{bad}", tmp_path, resume=True)
+    assert state.read_bytes() == before
+    assert Repository(tmp_path / "models").versions("m") == []
+
+
+@pytest.mark.parametrize(
+    ("arrays", "settings", "error", "message"),
+    [
+        ({}, {"tasks": "brihgt"}, UnknownTaskError, "did you mean 'bright'"),
+        ({"split": np.array(["test"] * 40)}, {}, DataError, "split `train` is empty"),
+        ({"attr": np.full((40, 3), 255)}, {}, DataError, "no tasks left: no training image has"),
+        ({"split": np.array(["train"] + ["val", "test"] * 19 + ["val"])}, {}, DataError, "two"),
+        ({}, {"device": "cuda:99"}, SettingsError, "setting 'device' is 'cuda:99'"),
+        ({}, {"device": "gpu"}, SettingsError, "setting 'device' is 'gpu'"),
+    ],
+)
+def test_what_cannot_be_trained_says_why(
+    make_pack: PackMaker,
+    tmp_path: Path,
+    arrays: dict[str, Any],
+    settings: dict[str, Any],
+    error: type[TaskRouteError],
+    message: str,
+) -> None:
+    with pytest.raises(error, match=message):
+        run(f"pack:{make_pack(**arrays)}", tmp_path, **settings)
+
+
+def test_an_unwritable_repository_fails_before_any_training(
+    make_pack: PackMaker, tmp_path: Path
+) -> None:
+    (tmp_path / "models").write_text("not a directory")
+    with pytest.raises(RepositoryError, match=r"cannot publish to .*models/m"):
+        run(f"pack:{make_pack()}", tmp_path)
+
+
+def test_a_name_that_cannot_be_served_fails_before_any_training(
+    make_pack: PackMaker, tmp_path: Path
+) -> None:
+    wanted = TrainRequest(f"pack:{make_pack()}", tmp_path, "../up", tiny())
+    with pytest.raises(UnknownModelError, match="is not a model name"):
+        train(wanted, Console(file=io.StringIO()))
+
+
+def test_metrics_are_plain_json(make_pack: PackMaker, tmp_path: Path) -> None:
+    published, _ = run(f"pack:{make_pack()}", tmp_path)
+    json.dumps(published.evaluation.to_json(), allow_nan=False)
