@@ -335,6 +335,7 @@ def test_threads_share_the_cache_of_trees() -> None:
 
     run_threads([lambda seed=seed: work(seed) for seed in range(4)])  # type: ignore[misc]
     assert len(network._trees) <= 64
+    assert network.tree([0, 1]) is network.tree((0, 1))
 
 
 # --- statistics -------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from model import repository as module
-from model.bundle import write_bundle
+from model.bundle import CONTENT, write_bundle
 from model.errors import (
     BundleError,
     RepositoryError,
@@ -240,6 +240,35 @@ def test_damage_after_publishing_is_found_on_reading(published: Repository) -> N
     file.write_bytes(content)
     with pytest.raises(BundleError, match=r"model\.safetensors has sha256"):
         published.read("m")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="tells files by /proc/self/fd")
+def test_everything_is_flushed_before_the_next_thing_names_it(
+    published: Repository, network: RoutedNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a power cut may lose is never what something already on disk points to."""
+    events: list[str] = []
+    fsync, rename, replace = os.fsync, Path.rename, Path.replace
+
+    def flushed(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        events.append("staging" if path.name.startswith(".staging") else path.name.split("-")[0])
+        fsync(descriptor)
+
+    def renamed(self: Path, target: Path) -> Path:
+        events.append(f"rename to {target.name}")
+        return rename(self, target)
+
+    def replaced(self: Path, target: Path) -> Path:
+        events.append(f"replace {target.name}")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "rename", renamed)
+    monkeypatch.setattr(Path, "replace", replaced)
+    published.publish("m", network, {}, "")
+    assert sorted(events[:5]) == sorted([*CONTENT, "manifest.json"])
+    assert events[5:] == ["staging", "rename to 2", "m", ".LATEST", "replace LATEST", "m"]
 
 
 # --- failures while publishing ----------------------------------------------------------------
