@@ -72,14 +72,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from model.errors import TaskRouteError
 from service.core.admission import Admission
 from service.core.clock import Clock
-from service.core.cost import Arrivals, CostModel, pays_to_wait
 from service.core.decisions import Indices
 from service.core.engine import HEARTBEAT_S, Action, Call, Run, Sleep, Stop
 from service.core.errors import (
@@ -94,12 +92,11 @@ from service.core.limits import SchedulerLimits
 from service.core.row_limit import RowLimit
 from service.core.row_queue import RowQueue
 from service.core.served import ServedModel
+from service.core.start_rule import StartRule
 from service.core.telemetry import BatchReport, Telemetry
 
 logger = logging.getLogger(__name__)
 
-# Smaller batches would spend themselves on fixed cost, whatever the cost model believes.
-_ALWAYS_ALLOWED_ROWS = 32
 _DRAINING_RETRY_S = 1
 _ENGINE_DOWN_RETRY_S = 5
 
@@ -131,11 +128,9 @@ class Scheduler:
         self._seen = 0
         self._queue = RowQueue()
         self._admission = Admission(limits)
-        self._arrivals = Arrivals()
-        self._costs: WeakKeyDictionary[ServedModel, dict[str, CostModel]] = WeakKeyDictionary()
+        self._start_rule = StartRule(limits)
         self._calls: deque[Call] = deque()
         self._fair_rows = self._share_of(limits.max_batch_rows)
-        self._held_since: float | None = None
         self._down: str | None = None  # why the engine cannot answer
         self._dead = False  # and never will
         self._draining = False
@@ -172,7 +167,7 @@ class Scheduler:
                 urgency = now + min(deadline - now, self._limits.ageing_s)
                 job = Job(model, tasks, rows, size, now, deadline, urgency, on_done)
                 self._admission.add(job)
-                self._arrivals.observe(now, rows)
+                self._start_rule.arrived(now, rows)
                 return job
         except (OverloadedError, DrainingError) as error:
             self._telemetry.shed(error.details.get("reason", error.code))
@@ -222,7 +217,7 @@ class Scheduler:
     def learn(self, model: ServedModel, rows: int, seconds: float) -> None:
         """Teach the cost model a batch that was run elsewhere: the warm-up's."""
         with self._changed:
-            self._cost(model, model.strategy).observe(rows, seconds)
+            self._start_rule.learn(model, model.strategy, rows, seconds)
 
     def drain(self) -> None:
         """Refuse new requests and go on answering those that were let in."""
@@ -310,8 +305,7 @@ class Scheduler:
     def costs(self) -> dict[str, tuple[float, float]]:
         """Fitted seconds per batch and per row, by strategy."""
         with self._changed:
-            fitted = [item for by_plan in self._costs.values() for item in by_plan.items()]
-            return {plan: (cost.fixed, cost.per_row) for plan, cost in fitted}
+            return self._start_rule.costs()
 
     # -- called on the engine thread --------------------------------------------------------------
 
@@ -337,8 +331,7 @@ class Scheduler:
         with self._changed:
             now = self._clock.now()
             self._admission.throughput.observe(report.rows, report.seconds)
-            if not report.failures:
-                self._cost(report.model, report.plan).observe(report.rows, report.seconds)
+            self._start_rule.ran(report)
             live = [part for part in slices if not part.job.closed]
             for job, start, stop in slices:
                 self._admission.answered(job, stop - start)
@@ -360,50 +353,20 @@ class Scheduler:
         if self._closed:
             return Stop()
         if head is None:
-            self._held_since = None
+            self._start_rule.nothing_waits()
             return Sleep(HEARTBEAT_S)
-        limit = self._batch_limit(head.model)
+        limit = self._start_rule.batch_rows(head.model, self.row_limit.rows)
         self._fair_rows = self._share_of(limit)
-        release = self._release(head, limit, now)
-        if isinstance(release, float):
-            return Sleep(min(release, HEARTBEAT_S))
-        self._held_since = None
+        waiting = self._queue.rows(head.model)
+        decision = self._start_rule.decide(head, waiting, limit, now, self._draining)
+        if isinstance(decision, float):
+            return Sleep(min(decision, HEARTBEAT_S))
         slices = self._queue.take(head.model, limit, self._limits.max_request_share)
         self._admission.took(count_rows(slices))
-        return Run(slices, release)
-
-    def _release(self, head: Job, limit: int, now: float) -> str | float:
-        """Why to start now, or the seconds to hold back."""
-        rows = self._queue.rows(head.model)
-        if self._draining:
-            return "drain"
-        if rows >= limit:
-            return "full"
-        cost = self._cost(head.model, head.model.strategy)
-        longest = self._limits.max_batch_delay_s
-        if longest <= 0.0 or not pays_to_wait(rows, cost, self._arrivals, now):
-            return "idle"
-        if self._held_since is None:
-            self._held_since = now
-        held = self._held_since + longest - now
-        slack = head.deadline - now - cost.predict(rows)
-        if held <= 0.0:
-            return "delay"
-        if slack <= 0.0:
-            return "deadline"
-        return min(held, slack)
-
-    def _batch_limit(self, model: ServedModel) -> int:
-        limit = self.row_limit.rows
-        cost = self._cost(model, model.strategy)
-        timely = cost.rows_within(self._limits.max_batch_duration_s)
-        return limit if timely is None else min(limit, max(timely, _ALWAYS_ALLOWED_ROWS))
+        return Run(slices, decision)
 
     def _share_of(self, limit: int) -> int:
         return max(1, math.floor(self._limits.max_request_share * limit))
-
-    def _cost(self, model: ServedModel, plan: str) -> CostModel:
-        return self._costs.setdefault(model, {}).setdefault(plan, CostModel())
 
     def _expire(self, now: float) -> list[Job]:
         expired = self._queue.expired(now)
