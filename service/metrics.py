@@ -175,7 +175,7 @@ class Metrics:
             model.digest,
             model.config.backbone.arch,
             str(len(model.tasks)),
-            "float32",
+            model.precision,
             model.device,
         ).set(1)
         self._children(model)

@@ -15,7 +15,9 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.preprocess import ImageLimits
+from model.weight_cache import DEFAULT_BUDGET_BYTES
 from service.core.limits import SchedulerLimits
+from service.core.run_options import Precision, RunOptions
 from service.core.serving import CoreOptions
 
 PREFIX = "TASKROUTE_"
@@ -52,6 +54,22 @@ class Settings(BaseSettings):
     )
     strategy: Literal["auto", "masked", "mixed", "subnet"] = Field(
         default="auto", description="how batches are run; auto measures at load and takes the best"
+    )
+    precision: Precision = Field(
+        default="float32",
+        description="of the convolutions: float32, bfloat16 (CPU and GPU) or float16 (GPU)",
+    )
+    max_probability_error: float = Field(
+        default=0.02,
+        gt=0.0,
+        le=1.0,
+        description="a model is refused if, at load, a probability of sample rows differs by more "
+        "from masked float32",
+    )
+    subnet_budget_bytes: int = Field(
+        default=DEFAULT_BUDGET_BYTES,
+        ge=1,
+        description="bytes of cut subnet weights that are kept; the least recently used go first",
     )
     threads: int = Field(
         default=0, ge=0, description="threads inside the engine; 0: the cgroup's CPU quota"
@@ -153,6 +171,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _precision_fits_device(self) -> Self:
+        if self.precision == "float16" and self.device == "cpu":
+            raise ValueError("precision float16 needs a GPU: on a cpu use bfloat16 or float32")
+        return self
+
+    @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
         _at_most(self, "max_batch_rows", "max_queue_rows", "or a full batch never forms")
         _at_most(self, "max_image_bytes", "max_body_bytes", "or such an image could never arrive")
@@ -188,6 +212,17 @@ class Settings(BaseSettings):
                 engine_stall_s=self.engine_stall_ms / 1000,
             ),
             images=ImageLimits(self.max_image_bytes, self.max_image_pixels),
+        )
+
+    def run_options(self, cpus: int) -> RunOptions:
+        """How the engine runs a model."""
+        return RunOptions(
+            strategy=self.strategy,
+            device=self.device,
+            precision=self.precision,
+            max_probability_error=self.max_probability_error,
+            workers=self.threads or cpus,
+            subnet_budget_bytes=self.subnet_budget_bytes,
         )
 
     def effective(self) -> dict[str, Any]:

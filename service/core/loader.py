@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 
-from model.errors import BundleError, TaskRouteError
+from model.errors import BundleError, ConfigError, TaskRouteError
 from model.repository import Repository
 from model.rows import RowBatch
-from model.strategies import Strategy, make_forward
+from model.self_check import largest_probability_difference
+from model.strategies import make_forward
+from model.weight_cache import WeightCache
 from service.core.clock import Clock
 from service.core.errors import ServiceError
 from service.core.holder import ModelHolder
+from service.core.run_options import RunOptions
 from service.core.scheduler import Scheduler
 from service.core.served import ServedModel
 from service.core.telemetry import Telemetry
@@ -44,31 +48,56 @@ class RepositoryLoader:
         root: Path,
         name: str,
         version: int | None,
-        strategy: Strategy | Literal["auto"],
-        device: str,
+        options: RunOptions,
     ) -> None:
         self._repository = Repository(root)
         self._name = name
         self._version = version
-        self._strategy = strategy
-        self._device = device
+        self._options = options
+        # Lives as long as the process: a later version finds the weights that did not change.
+        self._cache = WeightCache(options.subnet_budget_bytes)
 
     def __call__(self) -> ServedModel:
         start = time.monotonic()
         version = self._version or self._repository.latest(self._name)
         bundle = self._repository.read(self._name, version)
         network = bundle.network()
+        options = self._options
+        forward = make_forward(
+            network,
+            options.strategy,
+            torch.device(options.device),
+            dtype=options.dtype,
+            workers=options.workers,
+            cache=self._cache,
+        )
+        error = largest_probability_difference(forward, network)
+        _check_precision(error, options)
         return ServedModel(
             name=self._name,
             version=version,
             digest=bundle.digest,
             config=bundle.config,
-            forward=make_forward(network, self._strategy, torch.device(self._device)),
-            device=self._device,
+            forward=forward,
+            device=options.device,
+            precision=options.precision,
+            precision_error=error,
             loaded_at=time.time(),
             load_seconds=time.monotonic() - start,
             parameters=network.parameter_counts(),
             metrics=bundle.metrics,
+        )
+
+
+def _check_precision(error: float, options: RunOptions) -> None:
+    """NaN is left to the warm-up, which names the tasks."""
+    if options.max_probability_error < error < math.inf:
+        raise ConfigError(
+            f"with precision {options.precision} a probability differs by {error:.3g} from "
+            f"float32; the limit is {options.max_probability_error} (max_probability_error): "
+            "raise it, or set precision to float32",
+            precision=options.precision,
+            precision_error=error,
         )
 
 

@@ -10,6 +10,7 @@ from model.config import ModelConfig
 from model.strategies import Forward
 from model.tasks import TaskSet
 from service.core.decisions import DecisionTable
+from service.core.run_options import Precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,8 @@ class ServedModel:
     device: str
     loaded_at: float  # seconds since the epoch
     load_seconds: float
+    precision: Precision = "float32"
+    precision_error: float = 0.0  # largest |dp| of sample rows against masked float32, at load
     parameters: Mapping[str, int] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)  # held-out figures from the bundle
     tasks: TaskSet = field(init=False)

@@ -41,7 +41,7 @@ def create_app(
     cpu = cpu or cpu_budget()
     counts = Metrics()
     load = load or RepositoryLoader(
-        settings.repository, settings.model, settings.version, settings.strategy, settings.device
+        settings.repository, settings.model, settings.version, settings.run_options(cpu.cpus)
     )
     core = ServingCore(settings.core_options(cpu.cpus), load, counts, clock)
 

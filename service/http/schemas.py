@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.config import BackboneConfig, HeadConfig, PreprocessConfig, RoutingConfig
+from service.core.run_options import Precision
 
 
 class ErrorBody(BaseModel):
@@ -176,7 +177,10 @@ class ModelResponse(BaseModel):
     loaded_at: str | None = None
     load_seconds: float | None = None
     strategy: str | None = Field(default=None, description="how batches are run")
-    precision: Literal["float32"] | None = None
+    precision: Precision | None = None
+    precision_error: float | None = Field(
+        default=None, description="largest |dp| of sample rows against masked float32, at load"
+    )
     device: str | None = None
     tasks: int | None = Field(default=None, description="number of tasks; see /v1/tasks")
     backbone: BackboneConfig | None = None

@@ -27,7 +27,17 @@ def test_the_environment_is_read_and_arguments_win(monkeypatch: pytest.MonkeyPat
 
 
 def test_every_setting_is_described_and_every_quantity_names_its_unit() -> None:
-    units = ("_ms", "_rows", "_bytes", "_pixels", "_images", "_share", "threads", "workers")
+    units = (
+        "_ms",
+        "_rows",
+        "_bytes",
+        "_pixels",
+        "_images",
+        "_share",
+        "_error",
+        "threads",
+        "workers",
+    )
     for name, field in Settings.model_fields.items():
         assert field.description, name
         if field.annotation in (int, float) and name != "port":

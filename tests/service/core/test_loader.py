@@ -8,14 +8,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.errors import BundleError, RepositoryError, UnknownModelError, UnknownVersionError
+from model.config import BackboneConfig, ModelConfig, PreprocessConfig
+from model.errors import (
+    BundleError,
+    ConfigError,
+    RepositoryError,
+    UnknownModelError,
+    UnknownVersionError,
+)
+from model.network import build
 from model.repository import Repository
 from model.rows import RowBatch
+from model.tasks import Task
 from service.core.loader import RepositoryLoader
+from service.core.run_options import RunOptions
 
 
 def test_the_latest_version_is_loaded_with_what_the_bundle_says(repository: Path) -> None:
-    model = RepositoryLoader(repository, "small", None, "masked", "cpu")()
+    model = RepositoryLoader(repository, "small", None, RunOptions("masked"))()
     bundle = Repository(repository).read("small")
     assert (model.name, model.version, model.digest) == ("small", 1, bundle.digest)
     assert model.config == bundle.config
@@ -35,12 +45,12 @@ def test_what_was_never_published(
     repository: Path, name: str, version: int | None, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        RepositoryLoader(repository, name, version, "masked", "cpu")()
+        RepositoryLoader(repository, name, version, RunOptions("masked"))()
 
 
 def test_an_unreadable_repository(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match="elsewhere"):
-        RepositoryLoader(tmp_path / "elsewhere", "small", None, "masked", "cpu")()
+        RepositoryLoader(tmp_path / "elsewhere", "small", None, RunOptions("masked"))()
 
 
 def test_a_damaged_bundle(repository: Path, tmp_path: Path) -> None:
@@ -49,4 +59,32 @@ def test_a_damaged_bundle(repository: Path, tmp_path: Path) -> None:
     weights = copy / "small" / "1" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(BundleError, match=r"model\.safetensors"):
-        RepositoryLoader(copy, "small", None, "masked", "cpu")()
+        RepositoryLoader(copy, "small", None, RunOptions("masked"))()
+
+
+@pytest.fixture(scope="module")
+def unsaturated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose probabilities lie where rounding can be seen."""
+    root = tmp_path_factory.mktemp("unsaturated")
+    config = ModelConfig(
+        backbone=BackboneConfig(width=0.125),
+        preprocess=PreprocessConfig(height=28, width=28),
+        tasks=(Task(name="a"), Task(name="b")),
+    )
+    Repository(root).publish("small", build(config, seed=0), {}, "# small\n")
+    return root
+
+
+def test_precision_is_checked_against_masked_float32(unsaturated: Path) -> None:
+    exact = RepositoryLoader(unsaturated, "small", None, RunOptions("subnet"))()
+    assert exact.precision_error <= 1e-5
+    options = RunOptions("subnet", precision="bfloat16")
+    rough = RepositoryLoader(unsaturated, "small", None, options)()
+    assert rough.precision == "bfloat16"
+    assert 1e-5 < rough.precision_error <= 0.02
+
+
+def test_a_precision_beyond_the_bound_is_refused(unsaturated: Path) -> None:
+    options = RunOptions("subnet", precision="bfloat16", max_probability_error=1e-6)
+    with pytest.raises(ConfigError, match="max_probability_error"):
+        RepositoryLoader(unsaturated, "small", None, options)()
