@@ -21,7 +21,7 @@ from model.network import RoutedNetwork, build
 from model.tasks import Task
 from tests.model.networks import TASKS, make_config, make_network, random_images
 
-SLOW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite
