@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from benchmarks.traffic import WORKLOADS
 
 ENGINE_STRATEGIES: tuple[Strategy, ...] = ("masked", "subnet")
 ENGINE_THREADS = (2, 1)
+START_ATTEMPTS = 2  # some give their own processes only seconds to come up
 # Shares of a capacity: high enough to need batching, low enough that queues stay finite.
 LOADS = {"slowest": 0.6, "subnet": 0.6, "ours": 0.8}
 _CARRIES = 0.9  # a server is asked for at most this share of its own capacity
@@ -60,9 +61,18 @@ class Comparison:
         """The server of ``one``, having answered a first request."""
         peer = PEERS[one.peer]
         python = peer_python(peer, self.cache)
-        settings = self.start_settings(one)
-        with running(peer, python, settings) as server:
-            wait_for_first_answer(peer, server, self.inputs, WORKLOADS[self.workloads[0]])
+        with ExitStack() as stack:
+            for attempt in range(1, START_ATTEMPTS + 1):
+                settings = self.start_settings(one)
+                try:
+                    server = stack.enter_context(running(peer, python, settings))
+                    wait_for_first_answer(peer, server, self.inputs, WORKLOADS[self.workloads[0]])
+                    break
+                except PeerUnavailableError as error:
+                    stack.close()  # ends what did start
+                    if attempt == START_ATTEMPTS:
+                        raise
+                    say(f"{one.name}: starting again: {error}")
             yield server, settings
 
 

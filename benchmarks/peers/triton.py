@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,11 @@ def serve() -> None:
     server_config = triton.TritonConfig(
         http_address=HOST, http_port=settings.port, allow_grpc=False, allow_metrics=False
     )
-    workspace = Path(settings.folder) / "workspace"
-    with triton.Triton(config=server_config, workspace=workspace) as server:
+    # It keeps sockets in there, whose paths must be short.
+    with (
+        tempfile.TemporaryDirectory() as workspace,
+        triton.Triton(config=server_config, workspace=Path(workspace) / "triton") as server,
+    ):
         server.bind(
             model_name=MODEL,
             infer_func=[_instance(settings) for _ in range(settings.workers)],
