@@ -161,7 +161,8 @@ def wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> N
             if httpx.get(f"{url}/v2/health/ready").is_success:
                 model = httpx.get(f"{url}/v1/model").raise_for_status().json()
                 waited = time.monotonic() - started
-                console.print(f"{NAME} version {model['version']} is ready after {waited:.1f} s.")
+                name = f"{model['name']} version {model['version']}"
+                console.print(f"{name} is ready after {waited:.1f} s.")
                 return
         time.sleep(0.1)
     raise DemoError(f"the service is not ready after {READY_LIMIT_S:.0f} s; see {log}")
