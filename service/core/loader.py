@@ -1,4 +1,4 @@
-"""From a bundle in the repository to a model that is warm and sound."""
+"""From a bundle in the repository to the model that answers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
-from model.errors import BundleError, ConfigError, TaskRouteError
+from model.errors import ConfigError, TaskRouteError
 from model.repository import Repository
-from model.rows import RowBatch
 from model.self_check import largest_probability_difference
 from model.strategies import make_forward
 from model.weight_cache import WeightCache
@@ -25,11 +23,9 @@ from service.core.run_options import RunOptions
 from service.core.scheduler import Scheduler
 from service.core.served import ServedModel
 from service.core.telemetry import Telemetry
+from service.core.warm_up import warm_up
 
 logger = logging.getLogger(__name__)
-
-# Small, so that the engine shows signs of life between them however slow the machine is.
-_TASKS_AT_ONCE = 16
 
 
 class ModelLoader(Protocol):
@@ -140,59 +136,3 @@ async def load_and_serve(
         return
     holder.refuse(refusal)
     telemetry.model_refused()
-
-
-async def warm_up(
-    model: ServedModel, scheduler: Scheduler, clock: Clock, seconds: float, max_rows: int
-) -> None:
-    """Run growing batches on the engine thread, between whatever else it does.
-
-    The first run of every shape pays for memory, kernels and cut weights; the second one teaches
-    the cost model. Every task is asked, as far as ``seconds`` reach: the first batch is run
-    whatever it takes.
-
-    Raises:
-        BundleError: the network answers what is not a number.
-    """
-    until = clock.now() + seconds
-    for batch in _warm_up_batches(model, max_rows):
-        for learn in (False, True):
-            start = clock.now()
-            call = scheduler.call(lambda batch=batch: _run(model, batch))  # type: ignore[misc]
-            took = await asyncio.wrap_future(call)
-            if learn:
-                scheduler.learn(model, len(batch), took)
-            if clock.now() + 2 * (clock.now() - start) >= until:  # the next one is twice as large
-                return
-
-
-def _run(model: ServedModel, batch: RowBatch) -> float:
-    start = time.perf_counter()
-    logits = model.forward(batch).numpy()
-    took = time.perf_counter() - start
-    faulty = model.decisions.faulty_rows(batch.task_index.numpy(), logits)
-    if len(faulty):
-        names = {model.tasks[int(batch.task_index[row])].name for row in faulty.tolist()}
-        raise BundleError(
-            f"version {model.version} of {model.name!r} answers NaN or infinity for "
-            f"{len(names)} tasks, {', '.join(sorted(names)[:5])} among them: its weights are bad"
-        )
-    return took
-
-
-def _warm_up_batches(model: ServedModel, max_rows: int) -> Iterator[RowBatch]:
-    count = len(model.tasks)
-    for start in range(0, count, _TASKS_AT_ONCE):
-        tasks = range(start, min(start + _TASKS_AT_ONCE, count))
-        yield RowBatch.all_pairs(_pixels(model, 1), tasks)
-    images = 2
-    while images <= max_rows:
-        yield RowBatch.all_pairs(_pixels(model, images), range(min(count, max_rows // images, 8)))
-        images *= 2
-
-
-def _pixels(model: ServedModel, images: int) -> torch.Tensor:
-    spec = model.config.preprocess
-    generator = torch.Generator().manual_seed(images)
-    shape = (images, spec.height, spec.width, 3)
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)

@@ -111,18 +111,13 @@ class Scheduler:
     """
 
     def __init__(
-        self,
-        limits: SchedulerLimits,
-        clock: Clock,
-        telemetry: Telemetry,
-        post: Post,
-        row_limit: RowLimit | None = None,
+        self, limits: SchedulerLimits, clock: Clock, telemetry: Telemetry, post: Post
     ) -> None:
         self._limits = limits
         self._clock = clock
         self._telemetry = telemetry
         self._post_to_loop = post
-        self.row_limit = row_limit or RowLimit(limits.max_batch_rows)
+        self.row_limit = RowLimit(limits.max_batch_rows)
         self._changed = threading.Condition()
         self._changes = 0  # counts what the engine might have to react to
         self._seen = 0
