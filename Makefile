@@ -9,7 +9,7 @@ REPOSITORY ?= build/demo
 MODEL ?= fashion
 DATA ?= builtin:fashion
 # Convolutions this small gain nothing from many threads, and lose from more threads than cores.
-TEST_THREADS ?= 2
+TEST_THREADS ?= 1
 FAST := not slow and not gpu and not docker
 
 help: ## list these commands
@@ -50,8 +50,7 @@ format: venv ## rewrite the sources as `check` wants them
 
 bench: venv ## measure; installs the extra `bench`
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[train,dev,bench]'
-	$(BIN)/python -m benchmarks.engine
-	$(BIN)/python -m benchmarks.serving --peers ours,fastapi
+	$(BIN)/python -m benchmarks
 
 lock: ## resolve the newest versions that pyproject.toml allows into requirements.lock
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
