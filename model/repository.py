@@ -80,6 +80,8 @@ class Repository:
             ) from error
         except OSError as error:
             raise _unreadable(file, error) from error
+        # Listed again: a version published since the first listing is there before LATEST names it.
+        versions = self.versions(name)
         if not _VERSION.fullmatch(text) or int(text) not in versions:
             raise RepositoryError(
                 f"{file} says {text[:40]!r}; published versions are {versions}", file=str(file)

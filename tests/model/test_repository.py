@@ -461,3 +461,23 @@ def test_file_systems_without_directory_locks_can_be_published_to(
     orphan.mkdir()
     assert published.publish("m", network, {}, "") == 2
     assert orphan.exists()  # nobody can tell whether its publisher lives
+
+
+def test_a_version_published_while_latest_is_read_is_found(
+    published: Repository, network: RoutedNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = published
+    latest = repository.latest("m")
+    listed = Repository.versions
+    calls = 0
+
+    def versions(self: Repository, name: str) -> list[int]:
+        nonlocal calls
+        calls += 1
+        found = listed(self, name)
+        if calls == 1:
+            Repository(published.root).publish("m", network, {}, "card")
+        return found
+
+    monkeypatch.setattr(Repository, "versions", versions)
+    assert repository.latest("m") == latest + 1
