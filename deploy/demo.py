@@ -98,7 +98,8 @@ def require_free_port(port: int) -> None:
 
 def train(repository: Path) -> None:
     command = [sys.executable, "-m", "training", "train", "--data", DATA, "--config", str(RECIPE)]
-    command += ["--repository", str(repository), "--name", NAME]
+    # An interrupted demo is simply run again.
+    command += ["--repository", str(repository), "--name", NAME, "--restart"]
     code = subprocess.run(command, check=False).returncode
     if code:
         raise DemoError(f"training ended with exit code {code}; its message is above")
