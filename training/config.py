@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from model.config import (
     BackboneConfig,
@@ -152,6 +152,17 @@ class TrainSettings(ModelSettings):
     schedule: Literal["constant", "cosine", "one_cycle"] = Field(
         description="learning rate over the run: flat, falling to 0, or rising for a fifth first"
     )
+    positive_weight_limit: float = Field(
+        ge=0,
+        description="weigh a binary task's positives by its negatives per positive, within this "
+        "factor (at least 1); shifts probabilities, so calibrate; 0: every label counts the same",
+    )
+    focal_gamma: float = Field(
+        ge=0, le=10, description="focal loss: labels already known count less; 0: cross-entropy"
+    )
+    label_smoothing: float = Field(
+        ge=0, lt=1, description="share of a label's weight spread over all classes of its task"
+    )
     flip: bool = Field(description="mirror half of the training images left to right")
     recalibration_batches: int = Field(
         ge=0,
@@ -169,6 +180,13 @@ class TrainSettings(ModelSettings):
     checkpoint_interval_s: float = Field(gt=0, description="seconds between saved states")
     device: str = Field(description="cpu, cuda or cuda:N")
     threads: int = Field(ge=0, description="CPU threads of PyTorch; 0 for its own choice")
+
+    @field_validator("positive_weight_limit")
+    @classmethod
+    def _factor(cls, value: float) -> float:
+        if 0 < value < 1:
+            raise ValueError("must be 0 (off) or a factor of at least 1")
+        return value
 
 
 # What may differ between a run and its resumption without changing its result.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from training.config import RESUMABLE_CHANGES, TrainSettings
 from training.errors import StateError
+from training.settings_files import load_settings
 from training.sources import Dataset
 from training.state import StateFile
 
@@ -16,10 +17,12 @@ def check_resumable(state_file: StateFile, settings: TrainSettings, dataset: Dat
     """
     state = state_file.peek()
     now = settings.model_dump(mode="json")
+    # A setting newer than the state: a new setting's default is what was done without it.
+    then = load_settings(TrainSettings).model_dump(mode="json") | state.settings
     changed = [
-        f"{name} (was {state.settings.get(name)!r}, is {now.get(name)!r})"
-        for name in sorted(now.keys() | state.settings.keys())
-        if now.get(name) != state.settings.get(name) and name not in RESUMABLE_CHANGES
+        f"{name} (was {then.get(name)!r}, is {now.get(name)!r})"
+        for name in sorted(now.keys() | then.keys())
+        if now.get(name) != then.get(name) and name not in RESUMABLE_CHANGES
     ]
     if state.data["digest"] != dataset.digest:
         changed.append(f"data (was {state.data['source']}, is {dataset.source} or has changed)")

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from model.network import RoutedNetwork
-from training.losses import masked_loss
+from training.losses import PLAIN, LossShape, masked_loss
 
 Compute = Literal["cut", "masked"]
 
@@ -23,12 +23,18 @@ def task_logits(
 
 
 def step_loss(
-    network: RoutedNetwork, images: Tensor, labels: Tensor, tasks: Sequence[int], compute: Compute
+    network: RoutedNetwork,
+    images: Tensor,
+    labels: Tensor,
+    tasks: Sequence[int],
+    compute: Compute,
+    shape: LossShape = PLAIN,
 ) -> Tensor:
     """Loss of one step.
 
     Args:
         images: uint8 [N, H, W, 3].
         labels: int64 [N, len(tasks)], class index or MISSING.
+        shape: the loss of one label, for all tasks of the network.
     """
-    return masked_loss(task_logits(network, images, tasks, compute), labels)
+    return masked_loss(task_logits(network, images, tasks, compute), labels, shape.of(tasks))

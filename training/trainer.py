@@ -17,6 +17,7 @@ from training.config import TrainSettings
 from training.decoding import ImageSet
 from training.errors import DivergedError, RunInterruptedError
 from training.interruption import StopRequest
+from training.losses import loss_shape
 from training.optimisation import learning_rate, make_optimiser, set_learning_rate
 from training.progress import ProgressDisplay
 from training.samplers import Batch, make_sampler, step_generator
@@ -50,6 +51,7 @@ class Trainer:
         self.device = torch.device(self.settings.device)
         self.network.to(self.device)
         self.sampler = make_sampler(self.settings, len(self.images), len(self.network.tasks))
+        self.loss_shape = loss_shape(self.settings, self.images.labels, self.device)
         self.optimiser = make_optimiser(self.network, self.settings)
         planned = max(1, round(self.settings.epochs * self.sampler.steps_per_epoch))
         self.budget = Budget(planned, self.settings.time_limit_s)
@@ -114,6 +116,7 @@ class Trainer:
             torch.from_numpy(labels).to(self.device),
             batch.tasks,
             self.settings.compute,
+            self.loss_shape,
         )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -116,6 +116,18 @@ def test_the_same_settings_and_data_may_go_on(tmp_path: Path, dataset: Dataset) 
     check_resumable(file, tiny(time_limit_s=60, checkpoint_interval_s=5), dataset)
 
 
+def test_a_state_older_than_a_setting_may_go_on_with_its_default(
+    tmp_path: Path, dataset: Dataset
+) -> None:
+    file = StateFile(tmp_path)
+    old = {name: value for name, value in STATE.settings.items() if name != "label_smoothing"}
+    state = _of(dataset)
+    file.save(RunState(state.step, state.total_steps, 1.5, old, state.data), *parts())
+    check_resumable(file, tiny(), dataset)
+    with pytest.raises(StateError, match=r"differs in label_smoothing \(was 0\.0, is 0\.1\)"):
+        check_resumable(file, tiny(label_smoothing=0.1), dataset)
+
+
 def test_other_settings_or_data_are_named(tmp_path: Path, dataset: Dataset) -> None:
     file = StateFile(tmp_path)
     file.save(_of(dataset), *parts())
