@@ -91,6 +91,21 @@ class BatchNorm(nn.Module):
         scale = self.weight * (self.running_var[row] + self.eps).rsqrt()
         return scale, self.bias - self.running_mean[row] * scale
 
+    def set_rows(self, rows: int) -> None:
+        """Statistics for ``rows`` tasks: one row becomes the start of each.
+
+        Raises:
+            ValueError: statistics of several tasks have no common value to start others from.
+        """
+        present = self.running_mean.shape[0]
+        if rows == present:
+            return
+        if present != 1:
+            raise ValueError(f"statistics of {present} tasks cannot become those of {rows}")
+        self.running_mean = self.running_mean.repeat(rows, 1)
+        self.running_var = self.running_var.repeat(rows, 1)
+        self.batches_seen = self.batches_seen.repeat(rows)
+
     def reset_statistics(self) -> None:
         self.running_mean.zero_()
         self.running_var.fill_(1.0)

@@ -38,13 +38,14 @@ class BackboneConfig(_Frozen):
 
 
 class RoutingConfig(_Frozen):
-    """How each task's share of every layer's units is drawn (paper, section 3)."""
+    """How each task's share of every layer's units is drawn (paper, section 3) or chosen."""
 
-    scheme: Literal["independent", "partition", "tree"] = Field(
+    scheme: Literal["independent", "partition", "tree", "saliency"] = Field(
         default="independent",
         description="independent: every task draws its own units; partition: a common share, the "
         "rest divided among the tasks; tree: tasks of one group share their units in the first "
-        "group_layers routed layers",
+        "group_layers routed layers; saliency: training chooses the units that each task's answer "
+        "depends on most",
     )
     keep: Fraction | tuple[Fraction, ...] = Field(
         default=0.5,
@@ -57,7 +58,8 @@ class RoutingConfig(_Frozen):
     group_layers: int = Field(
         default=0,
         ge=0,
-        description="scheme tree: routed layers, counted from the first, routed by task group",
+        description="schemes tree and saliency: routed layers, counted from the first, routed by "
+        "task group",
     )
     seed: int = Field(default=0, ge=0, lt=2**32)
     unit_multiple: int = Field(
@@ -72,6 +74,22 @@ class RoutingConfig(_Frozen):
                 f'{value!r} is none of "all", "none", "last:N" or a list of layer indices'
             )
         return value
+
+    @model_validator(mode="after")
+    def _something_to_choose(self) -> Self:
+        if self.scheme != "saliency":
+            return self
+        if self.routed_layers in ("none", ()):
+            raise ValueError(
+                f"scheme is 'saliency' but routed_layers is {self.routed_layers!r}: there are no "
+                "routes to choose; name layers, or take scheme 'independent'"
+            )
+        if min((self.keep,) if isinstance(self.keep, float) else self.keep, default=1.0) <= 0.0:
+            raise ValueError(
+                f"scheme is 'saliency' and keep is {self.keep}: every task needs units of its own, "
+                "so keep must be above 0 in every layer"
+            )
+        return self
 
     def layers(self, count: int) -> list[int]:
         """Indices of the routed ones among ``count`` convolutions; ConfigError for others."""

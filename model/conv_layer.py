@@ -45,6 +45,13 @@ class RoutedConv(nn.Module):
         self.norm = BatchNorm(shape.units, norm_rows) if shape.batch_norm else None
         self.route = TaskRoutingLayer(mask) if mask is not None else None
 
+    def set_route(self, mask: Tensor | None, norm_rows: int) -> None:
+        """Exchange the route and the number of rows of statistics; parameters stay the same."""
+        device = self.conv.weight.device
+        self.route = None if mask is None else TaskRoutingLayer(mask.to(device))
+        if self.norm is not None:
+            self.norm.set_rows(norm_rows)
+
     def forward(self, x: Tensor, task: int | Tensor) -> Tensor:
         """[N, in_units, H, W] -> [N, units, H', W'], the task's unused units exactly zero."""
         x = self.conv(x)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from model.backbones import layer_shapes
-from model.config import ModelConfig
+from model.config import ModelConfig, RoutingConfig
 from model.conv_layer import RoutedConv
 from model.errors import ConfigError
 from model.heads import TaskHeads
 from model.route_tree import Branch, LayerRoutes, layer_routes, moved, route_tree
-from model.routes import draw_routes
+from model.routes import check_routes, draw_routes, placeholder_routes
 
 _CACHED_TREES = 64
 
@@ -39,29 +39,27 @@ class RoutedNetwork(nn.Module):
     mean: Tensor  # [3, 1, 1], in pixel values 0..255
     std: Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, routes: Sequence[Tensor | None] | None = None) -> None:
         """Weights are uninitialised where random: use :func:`build`.
 
+        Args:
+            routes: per convolution bool [tasks, units], None where it is not routed; None: as
+                ``config.routing`` draws them, or every unit until the state is loaded where it
+                leaves the choice to training.
+
         Raises:
-            ConfigError: unknown architecture, or routes that cannot be drawn.
+            ConfigError: unknown architecture, routes that cannot be drawn, or given ones that do
+                not fit.
         """
         super().__init__()
         self.config = config
         self.tasks = config.task_set
         spec = config.preprocess
-        shapes = layer_shapes(config.backbone, (spec.height, spec.width))
-        masks = draw_routes(
-            config.routing, [shape.units for shape in shapes], [task.group for task in self.tasks]
-        )
-        routed = [index for index, mask in enumerate(masks) if mask is not None]
-        # Up to and including the first routed layer every task sees the same numbers before the
-        # mask.
-        rows_from = (
-            routed[0] + 1 if routed and config.backbone.norm == "batch_per_task" else len(shapes)
-        )
+        shapes = layer_shapes(config.backbone, _size(config))
+        masks = _masks(config, [shape.units for shape in shapes], routes)
         self.layers = RoutedLayers(
-            RoutedConv(shape, mask, len(self.tasks) if index >= rows_from else 1)
-            for index, (shape, mask) in enumerate(zip(shapes, masks, strict=True))
+            RoutedConv(shape, mask, rows)
+            for shape, mask, rows in zip(shapes, masks, _norm_rows(config, masks), strict=True)
         )
         self.heads = TaskHeads(self.tasks, shapes[-1].units, config.head.embedding)
         self.register_buffer("mean", _per_channel(spec.mean), persistent=False)
@@ -165,6 +163,22 @@ class RoutedNetwork(nn.Module):
             ]
         return self._layer_routes
 
+    def set_routes(self, routing: RoutingConfig, routes: Sequence[Tensor | None]) -> None:
+        """Route a trained network (anew), in place: the parameters stay the same objects.
+
+        Layers that get statistics per task start each task's from those that all tasks shared.
+
+        Raises:
+            ConfigError: the routes do not fit the network or ``routing``.
+        """
+        config = self.config.replace(routing=routing.model_dump())
+        masks = _masks(config, [layer.shape.units for layer in self.layers], routes)
+        rows = _norm_rows(config, masks)
+        for layer, mask, count in zip(self.layers, masks, rows, strict=True):
+            layer.set_route(mask, count)
+        self.config = config
+        self.routes_changed()
+
     def routes_changed(self) -> None:
         """Forget what was derived from the masks; call after writing to them."""
         self._layer_routes = None
@@ -208,14 +222,26 @@ class RoutedNetwork(nn.Module):
         return task
 
 
-def build(config: ModelConfig, seed: int = 0) -> RoutedNetwork:
+def build(
+    config: ModelConfig, seed: int = 0, routes: Sequence[Tensor | None] | None = None
+) -> RoutedNetwork:
     """A network with random weights drawn from ``seed`` and routes from ``config.routing.seed``.
 
     He initialisation (fan-in), counting the inputs that a task really receives: with keep 0.4 a
     unit sums 0.4 of the inputs, and on a feature map of one pixel eight of nine are padding.
     Without batch norm the signal would otherwise fade layer by layer.
+
+    Args:
+        routes: per convolution bool [tasks, units], None where it is not routed; None: drawn.
+
+    Raises:
+        ConfigError: unknown architecture, routes that cannot be drawn (those of scheme "saliency"
+            come from training), or given ones that do not fit.
     """
-    network = RoutedNetwork(config)
+    if routes is None:
+        units = [shape.units for shape in layer_shapes(config.backbone, _size(config))]
+        routes = draw_routes(config.routing, units, [task.group for task in config.tasks])
+    network = RoutedNetwork(config, routes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inputs = 3.0
@@ -234,6 +260,34 @@ def build(config: ModelConfig, seed: int = 0) -> RoutedNetwork:
         used = [features] * len(network.tasks) if last is None else last.sum(dim=1).tolist()
         network.heads.reset_parameters(used)
     return network
+
+
+def _size(config: ModelConfig) -> tuple[int, int]:
+    return config.preprocess.height, config.preprocess.width
+
+
+def _masks(
+    config: ModelConfig, units: Sequence[int], routes: Sequence[Tensor | None] | None
+) -> Sequence[Tensor | None]:
+    """Given routes, checked; else drawn ones, or placeholders where training is to choose."""
+    if routes is not None:
+        check_routes(routes, config.routing, units, len(config.tasks))
+        return routes
+    if config.routing.scheme == "saliency":
+        return placeholder_routes(config.routing, units, len(config.tasks))
+    return draw_routes(config.routing, units, [task.group for task in config.tasks])
+
+
+def _norm_rows(config: ModelConfig, masks: Sequence[Tensor | None]) -> list[int]:
+    """Rows of batch-norm statistics of every layer: one, or one per task behind the first route.
+
+    Up to and including the first routed layer every task sees the same numbers before the mask.
+    """
+    routed = [index for index, mask in enumerate(masks) if mask is not None]
+    per_task = bool(routed) and config.backbone.norm == "batch_per_task"
+    return [
+        len(config.tasks) if per_task and index > routed[0] else 1 for index in range(len(masks))
+    ]
 
 
 def _per_channel(values: tuple[float, float, float]) -> Tensor:

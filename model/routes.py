@@ -1,6 +1,7 @@
-"""Routes: which units of a layer each task uses. Drawn once from a seed, never trained, stored.
+"""Routes: which units of a layer each task uses. Drawn from a seed, or given; stored as they are.
 
-A layer's routes are one bool tensor [tasks, units] (the paper's mask M, section 3.1).
+A layer's routes are one bool tensor [tasks, units] (the paper's mask M, section 3.1). The network
+does not care who chose them.
 """
 
 from __future__ import annotations
@@ -23,9 +24,14 @@ def draw_routes(
     on the seed, the layer's index and the shapes only, so equal configurations give equal routes.
 
     Raises:
-        ConfigError: a keep fraction that leaves a task without units, or too many tasks for
-            disjoint subnets.
+        ConfigError: a keep fraction that leaves a task without units, too many tasks for
+            disjoint subnets, or a scheme whose routes come from training.
     """
+    if config.scheme == "saliency":
+        raise ConfigError(
+            "scheme 'saliency': its routes are chosen in training, from what a network without "
+            "routes has learnt, so there are none to draw; train one, or take scheme 'independent'"
+        )
     layers = config.layers(len(units))
     keeps = dict(zip(layers, config.keep_per_layer(len(layers)), strict=True))
     routes: list[Tensor | None] = []
@@ -35,10 +41,55 @@ def draw_routes(
             continue
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + layer)
         by_group = config.scheme == "tree" and layers.index(layer) < config.group_layers
-        members = _group_index(groups) if by_group else torch.arange(len(groups))
+        members = group_index(groups) if by_group else torch.arange(len(groups))
         drawn = _draw_layer(config, keeps[layer], count, int(members.max()) + 1, generator)
         routes.append(drawn[members])
     return routes
+
+
+def placeholder_routes(
+    config: RoutingConfig, units: Sequence[int], tasks: int
+) -> list[Tensor | None]:
+    """Every unit for every task where a layer is routed: what chosen or stored routes replace."""
+    layers = config.layers(len(units))
+    return [
+        torch.ones(tasks, count, dtype=torch.bool) if layer in layers else None
+        for layer, count in enumerate(units)
+    ]
+
+
+def check_routes(
+    routes: Sequence[Tensor | None], config: RoutingConfig, units: Sequence[int], tasks: int
+) -> None:
+    """Refuse routes that do not belong to layers of these ``units`` routed as ``config`` says.
+
+    Raises:
+        ConfigError: names the layer, what it has and what it needs.
+    """
+    if len(routes) != len(units):
+        raise ConfigError(f"routes for {len(routes)} layers; the backbone has {len(units)}")
+    layers = config.layers(len(units))
+    for layer, (mask, count) in enumerate(zip(routes, units, strict=True)):
+        if (mask is not None) != (layer in layers):
+            given, wanted = ("no routes", "") if mask is None else ("routes", " not")
+            raise ConfigError(
+                f"layer {layer} has {given}, but routed_layers {config.routed_layers!r} says that "
+                f"it is{wanted} routed",
+                layer=layer,
+            )
+        if mask is None:
+            continue
+        if mask.dtype != torch.bool or tuple(mask.shape) != (tasks, count):
+            raise ConfigError(
+                f"routes of layer {layer} are {mask.dtype} {list(mask.shape)}; they must be bool "
+                f"[{tasks} tasks, {count} units]",
+                layer=layer,
+            )
+        empty = (~mask.any(dim=1)).nonzero().flatten().tolist()
+        if empty:
+            raise ConfigError(
+                f"routes of layer {layer} leave task {empty[0]} without units", layer=layer
+            )
 
 
 def kept_units(keep: float, units: int, multiple: int) -> int:
@@ -49,7 +100,8 @@ def kept_units(keep: float, units: int, multiple: int) -> int:
     return min(units, max(kept, multiple))
 
 
-def _group_index(groups: Sequence[str]) -> Tensor:
+def group_index(groups: Sequence[str]) -> Tensor:
+    """Each task's group as a number from 0, in order of first appearance: int64 [tasks]."""
     order = {group: position for position, group in enumerate(dict.fromkeys(groups))}
     return torch.tensor([order[group] for group in groups])
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from model.backbones.vgg import VGG_BLOCKS
 from model.batch_norm import BatchNorm
-from model.config import ModelConfig
+from model.config import ModelConfig, RoutingConfig
 from model.errors import ConfigError
 from model.network import RoutedNetwork, build
 from model.tasks import Task
@@ -532,3 +532,76 @@ def test_the_config_is_kept() -> None:
     assert network.config is config
     assert isinstance(network.config, ModelConfig)
     assert network.tasks.names == tuple(task.name for task in TASKS)
+
+
+def chosen_routes(network: RoutedNetwork, seed: int = 0) -> list[Tensor | None]:
+    """Three random units of eight for every task in the last two layers."""
+    generator = torch.Generator().manual_seed(seed)
+    routes: list[Tensor | None] = [None] * len(network.layers)
+    for layer in (-2, -1):
+        scores = torch.rand(len(TASKS), network.layers[layer].shape.units, generator=generator)
+        routes[layer] = scores.argsort(dim=1).argsort(dim=1) < 3
+    return routes
+
+
+CHOSEN = {"scheme": "saliency", "routed_layers": "last:2", "keep": 0.375}
+
+
+def test_a_network_is_built_with_given_routes_or_not_at_all() -> None:
+    config = make_config(routing=CHOSEN)
+    routes = chosen_routes(RoutedNetwork(config))
+    network = build(config, routes=routes)
+    for mask, wanted in zip(network.routes, routes, strict=True):
+        assert (mask is None) == (wanted is None)
+        assert mask is None or wanted is None or torch.equal(mask, wanted)
+    with pytest.raises(ConfigError, match="chosen in training"):
+        build(config)
+    with pytest.raises(ConfigError, match="routes for 7 layers"):
+        build(config, routes=routes[1:])
+
+
+def test_stored_routes_come_back_with_the_state() -> None:
+    config = make_config(routing=CHOSEN)
+    network = build(config, routes=chosen_routes(RoutedNetwork(config)))
+    other = RoutedNetwork(config)
+    other.load_state_dict(network.state_dict())
+    images = random_images(network, 2)
+    for task in range(len(TASKS)):
+        assert torch.equal(other.eval()(images, task), network.eval()(images, task))
+
+
+@pytest.mark.parametrize("norm", ["batch", "batch_per_task"])
+def test_a_network_routed_in_place_keeps_its_parameters_and_starts_with_its_statistics(
+    norm: str,
+) -> None:
+    network = make_network(backbone={"norm": norm}, routing={"routed_layers": "none"})
+    parameters = dict(network.named_parameters())
+    network.tree(range(len(TASKS)))  # cached, and to be forgotten
+    routing = RoutingConfig.model_validate(CHOSEN | {"unit_multiple": 1})
+    network.set_routes(routing, chosen_routes(network))
+
+    assert network.config.routing == routing
+    assert all(parameters[name] is one for name, one in network.named_parameters())
+    fresh = RoutedNetwork(network.config)
+    fresh.load_state_dict(network.state_dict())
+    images = random_images(network, 3)
+    for task in range(len(TASKS)):
+        expected = network(images, task)
+        assert close(network.forward_cut(images, task), expected, 1e-5)
+        assert torch.equal(fresh.eval()(images, task), expected)
+    last = network.layers[-1].norm
+    assert last is not None
+    assert len(last.running_mean) == (len(TASKS) if norm == "batch_per_task" else 1)
+    assert (last.running_mean == last.running_mean[0]).all()
+    # Other routes later leave each task its own statistics.
+    with torch.no_grad():
+        last.running_mean += torch.arange(len(last.running_mean))[:, None]
+    before = last.running_mean.clone()
+    network.set_routes(routing, chosen_routes(network, seed=1))
+    assert torch.equal(last.running_mean, before)
+
+
+def test_statistics_of_tasks_do_not_become_shared_ones() -> None:
+    network = make_network(backbone={"norm": "batch_per_task"})
+    with pytest.raises(ValueError, match="statistics of 5 tasks cannot become those of 1"):
+        network.set_routes(RoutingConfig(routed_layers="none"), [None] * len(network.layers))

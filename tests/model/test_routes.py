@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model.config import RoutingConfig
 from model.errors import ConfigError
-from model.routes import draw_routes, kept_units
+from model.routes import check_routes, draw_routes, group_index, kept_units, placeholder_routes
 
 FAST = settings(max_examples=80, deadline=None)
 UNITS = st.integers(1, 100)
@@ -306,3 +306,54 @@ def test_hundreds_of_tasks_are_drawn_in_no_time() -> None:
         started = time.process_time()
         draw_routes(config, units, [f"g{task % 28}" for task in range(312)])
         assert time.process_time() - started < 1.0
+
+
+# --- given ------------------------------------------------------------------------------------
+
+
+LAST_TWO = RoutingConfig(scheme="saliency", routed_layers="last:2")
+
+
+def test_routes_that_training_chooses_are_not_drawn() -> None:
+    with pytest.raises(ConfigError, match=r"scheme 'saliency'.*chosen in training"):
+        draw_routes(LAST_TWO, [8, 8], ["g"])
+
+
+def test_placeholders_are_every_unit_of_the_routed_layers() -> None:
+    routes = placeholder_routes(LAST_TWO, [4, 6, 8], 3)
+    assert routes[0] is None
+    assert [mask.shape for mask in routes[1:] if mask is not None] == [(3, 6), (3, 8)]
+    assert all(bool(mask.all()) for mask in routes[1:] if mask is not None)
+    check_routes(routes, LAST_TWO, [4, 6, 8], 3)
+
+
+def _empty_row() -> Tensor:
+    mask = torch.ones(3, 6, dtype=torch.bool)
+    mask[1] = False
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("routes", "message"),
+    [
+        ([None, None], "routes for 2 layers; the backbone has 3"),
+        (
+            [None, None, torch.ones(3, 8) > 0],
+            "layer 1 has no routes, but .* says that it is routed",
+        ),
+        ([torch.ones(3, 4) > 0] * 3, "layer 0 has routes, but .* says that it is not routed"),
+        (
+            [None, torch.ones(3, 6), None],
+            r"layer 1 are torch.float32 \[3, 6\]; .*bool \[3 tasks, 6",
+        ),
+        ([None, torch.ones(2, 6) > 0, None], r"layer 1 are torch.bool \[2, 6\]; they must be bool"),
+        ([None, _empty_row(), None], "routes of layer 1 leave task 1 without units"),
+    ],
+)
+def test_given_routes_that_do_not_fit_are_named(routes: list[Tensor | None], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_routes(routes, LAST_TWO, [4, 6, 8], 3)
+
+
+def test_groups_are_numbered_as_they_appear() -> None:
+    assert group_index(["b", "a", "b", "c"]).tolist() == [0, 1, 0, 2]
