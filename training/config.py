@@ -6,9 +6,9 @@ flags. Fields have no defaults of their own, so that ``default.toml`` is the one
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from model.config import (
     BackboneConfig,
@@ -146,9 +146,13 @@ class TrainSettings(ModelSettings):
     epochs: float = Field(gt=0, description="passes over the training images")
     batch_size: int = Field(ge=2, description="images per step")
     lr: float = Field(gt=0, description="learning rate at its peak")
+    optimiser: Literal["sgd", "adamw"] = Field(description="sgd with momentum, or adamw")
     momentum: float = Field(ge=0, lt=1, description="SGD momentum")
-    nesterov: bool = Field(description="Nesterov momentum")
+    nesterov: bool = Field(description="SGD with Nesterov momentum")
     weight_decay: float = Field(ge=0, description="of weights; never of biases and batch norm")
+    max_grad_norm: float = Field(
+        ge=0, description="gradients are scaled down to this norm over all weights; 0: never"
+    )
     schedule: Literal["constant", "cosine", "one_cycle"] = Field(
         description="learning rate over the run: flat, falling to 0, or rising for a fifth first"
     )
@@ -180,6 +184,12 @@ class TrainSettings(ModelSettings):
     checkpoint_interval_s: float = Field(gt=0, description="seconds between saved states")
     device: str = Field(description="cpu, cuda or cuda:N")
     threads: int = Field(ge=0, description="CPU threads of PyTorch; 0 for its own choice")
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("setting 'nesterov' needs a 'momentum' above 0")
+        return self
 
     @field_validator("positive_weight_limit")
     @classmethod

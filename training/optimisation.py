@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from model.network import RoutedNetwork
 from training.config import TrainSettings
@@ -18,7 +18,7 @@ _START = 0.04
 
 
 def make_optimiser(network: RoutedNetwork, settings: TrainSettings) -> torch.optim.Optimizer:
-    """SGD with momentum (paper, section 4.3); weight decay on weights only."""
+    """SGD with momentum (paper, section 4.3) or AdamW; weight decay on weights only."""
     weights: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
@@ -29,12 +29,28 @@ def make_optimiser(network: RoutedNetwork, settings: TrainSettings) -> torch.opt
         {"params": weights, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
+    if settings.optimiser == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.lr)
     return torch.optim.SGD(
         groups,
         lr=settings.lr,
         momentum=settings.momentum,
         nesterov=settings.nesterov,
     )
+
+
+def clip_gradients(optimiser: torch.optim.Optimizer, max_norm: float) -> Tensor:
+    """Scale all gradients down together to ``max_norm``, unless it is 0 or they are smaller.
+
+    Returns:
+        Scalar: their norm before that.
+    """
+    parameters = [one for group in optimiser.param_groups for one in group["params"]]
+    gradients = [one.grad for one in parameters if one.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if max_norm:
+        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+    return norm
 
 
 def learning_rate(settings: TrainSettings, progress: float) -> float:

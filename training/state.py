@@ -140,4 +140,6 @@ def _restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tens
     for name, value in tensors.items():
         position, _, key = name.partition("/")
         parameter = parameters[int(position)]
-        optimiser.state[parameter][key] = value.to(parameter.device)
+        # AdamW counts its steps on the CPU, whatever the device.
+        kept_on = value.device if key == "step" else parameter.device
+        optimiser.state[parameter][key] = value.to(kept_on)

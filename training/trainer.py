@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,10 +14,16 @@ from training.augmentation import random_flip
 from training.budget import Budget
 from training.config import TrainSettings
 from training.decoding import ImageSet
-from training.errors import DivergedError, RunInterruptedError
+from training.divergence import check_finite
+from training.errors import RunInterruptedError
 from training.interruption import StopRequest
 from training.losses import loss_shape
-from training.optimisation import learning_rate, make_optimiser, set_learning_rate
+from training.optimisation import (
+    clip_gradients,
+    learning_rate,
+    make_optimiser,
+    set_learning_rate,
+)
 from training.progress import ProgressDisplay
 from training.samplers import Batch, make_sampler, step_generator
 from training.state import RunState, StateFile
@@ -78,7 +83,8 @@ class Trainer:
 
         Raises:
             RunInterruptedError: a signal asked to stop; the state is saved.
-            DivergedError: the loss is not a number; the last saved state is from before.
+            DivergedError: the loss or a gradient is not a number; names the batch, and the last
+                saved state is from before.
         """
         self.network.train()
         saved = started = self.clock() - self.elapsed_s
@@ -120,16 +126,13 @@ class Trainer:
         )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        norm = clip_gradients(self.optimiser, self.settings.max_grad_norm)
+        # One transfer for both: a device stands still meanwhile.
+        value, gradient_norm = torch.stack([loss.detach(), norm.to(loss)]).tolist()
+        names = self.network.tasks.names
+        check_finite(value, gradient_norm, self.step, batch, names, self.settings)
         self.optimiser.step()
-        return self._checked(loss.item())
-
-    def _checked(self, loss: float) -> float:
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"the loss is {loss} at step {self.step}; lower lr (now {self.settings.lr}) or "
-                "raise batch_size"
-            )
-        return loss
+        return float(value)
 
     def _note(self, loss: float) -> str:
         rate = self.step * self.sampler.batch_size / self.elapsed_s if self.elapsed_s else 0.0

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tests.training.conftest import tiny, tiny_network
-from training.optimisation import learning_rate, make_optimiser, set_learning_rate
+from training.errors import SettingsError
+from training.optimisation import clip_gradients, learning_rate, make_optimiser, set_learning_rate
 
 
 def test_constant_stays() -> None:
@@ -51,3 +52,38 @@ def test_weight_decay_spares_biases_and_batch_norm_and_every_parameter_is_in_one
     assert any(".norm." in name for name in spared_names)
     assert all(".norm." in name or name.endswith("bias") for name in spared_names)
     assert all(one.ndim > 1 for one in decayed["params"])
+
+
+def test_adamw_by_setting() -> None:
+    settings = tiny(optimiser="adamw", lr=0.001, weight_decay=0.1)
+    optimiser = make_optimiser(tiny_network(settings), settings)
+    assert isinstance(optimiser, torch.optim.AdamW)
+    assert [group["weight_decay"] for group in optimiser.param_groups] == [0.1, 0.0]
+
+
+def _with_gradients(*values: float) -> tuple[torch.optim.Optimizer, list[torch.Tensor]]:
+    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in values]
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.grad = torch.tensor([value])
+    unused = torch.nn.Parameter(torch.zeros(1))
+    gradients = [one.grad for one in parameters if one.grad is not None]
+    return torch.optim.SGD([*parameters, unused], lr=1.0), gradients
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(0.0, [3.0, 4.0]), (10.0, [3.0, 4.0]), (1.0, [0.6, 0.8])]
+)
+def test_gradients_are_scaled_together_to_the_norm(limit: float, expected: list[float]) -> None:
+    optimiser, gradients = _with_gradients(3.0, 4.0)
+    assert clip_gradients(optimiser, limit).item() == pytest.approx(5.0)
+    assert [one.item() for one in gradients] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_gradient_that_is_no_number_shows_in_the_norm() -> None:
+    optimiser, _ = _with_gradients(1.0, float("nan"))
+    assert clip_gradients(optimiser, 0.0).isnan()
+
+
+def test_nesterov_without_momentum_is_refused() -> None:
+    with pytest.raises(SettingsError, match="'nesterov' needs a 'momentum' above 0"):
+        tiny(nesterov=True, momentum=0)

@@ -17,7 +17,7 @@ from torch import Tensor
 from tests.training.conftest import tiny, tiny_images, tiny_network
 from training.errors import DivergedError, RunInterruptedError
 from training.losses import masked_loss
-from training.optimisation import set_learning_rate
+from training.optimisation import clip_gradients, set_learning_rate
 from training.state import StateFile
 from training.trainer import Trainer
 
@@ -97,6 +97,7 @@ def test_another_seed_gives_another_run(tmp_path: Path) -> None:
         {"sampler": "paper", "schedule": "cosine"},
         {"sampler": "covering", "tasks_per_step": 2, "flip": True, "momentum": 0.9},
         {"sampler": "all", "norm": "batch", "nesterov": True, "weight_decay": 0.01},
+        {"optimiser": "adamw", "lr": 0.001, "weight_decay": 0.01, "max_grad_norm": 0.5},
     ],
 )
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
@@ -184,9 +185,26 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
     one = trainer(tmp_path)
     with torch.no_grad():
         one.network.layers[0].conv.weight.fill_(float("nan"))
-    with pytest.raises(DivergedError, match=r"the loss is nan at step 0; lower lr \(now 0\.05\)"):
+    with pytest.raises(DivergedError, match=r"the loss is nan at step 0 \(loss nan; tasks "):
         one.fit(Quiet())
     assert not one.state_file.exists()
+
+
+def test_divergence_leaves_the_last_good_state_and_untouched_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = trainer(tmp_path, checkpoint_interval_s=1e-9)
+
+    def spoilt(optimiser: torch.optim.Optimizer, max_norm: float) -> Tensor:
+        norm = clip_gradients(optimiser, max_norm)
+        return norm * torch.inf if one.step == 3 else norm
+
+    monkeypatch.setattr("training.trainer.clip_gradients", spoilt)
+    with pytest.raises(DivergedError, match="the gradient norm is inf at step 3"):
+        one.fit(Quiet())
+    assert one.state_file.peek().step == 3
+    for name, parameter in one.network.named_parameters():
+        assert parameter.isfinite().all(), name
 
 
 def test_the_state_holds_no_pickle(tmp_path: Path) -> None:
