@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,9 +33,3 @@ def read_archive(path: Path) -> Mapping[str, Array]:
         raise DataError(
             f"{path}: not a readable .npz image pack: {error}", path=str(path)
         ) from error
-
-
-def file_digest(path: Path) -> str:
-    """``sha256:...`` of a file's bytes."""
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import training
 from training.errors import DataError, SourceError
-from training.sources.archive import file_digest, read_archive
+from training.sources.archive import read_archive
 from training.sources.base import Dataset, SourceOptions
+from training.sources.digests import file_digest
 from training.sources.fashion_tasks import fashion_tasks
 from training.sources.pack import Pack
 from training.sources.registry import SourceKind

@@ -4,6 +4,9 @@ A column ``image`` (a path relative to the file), optionally ``split`` (train, v
 column per task: 0/1, yes/no or true/false make a binary task, anything else a task with one class
 per value. An empty cell is a missing label.
 
+A column ``split_group`` says what must not be on two sides of a split: the person, species or
+product in the image. A drawn split keeps its values together, one of the table's own is checked.
+
 Beside ``FILE.csv`` an optional ``FILE.tasks.toml`` says more about columns, a table each::
 
     [garment]
@@ -15,7 +18,6 @@ Beside ``FILE.csv`` an optional ``FILE.tasks.toml`` says more about columns, a t
 from __future__ import annotations
 
 import csv
-import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,12 +33,15 @@ from model.tasks import Task, TaskSet
 from training.errors import DataError
 from training.sources.base import SPLITS, Dataset, Labels, SourceOptions
 from training.sources.columns import encode, infer_task
+from training.sources.digests import files_digest
 from training.sources.images import FileImages
 from training.sources.registry import SourceKind
-from training.sources.splits import draw_split, with_val
+from training.sources.splits import check_groups_whole, draw_split, split_keys, with_val
 
 IMAGE_COLUMN = "image"
 SPLIT_COLUMN = "split"
+SPLIT_GROUP_COLUMN = "split_group"
+_NO_TASKS = (IMAGE_COLUMN, SPLIT_COLUMN, SPLIT_GROUP_COLUMN)
 GROUP = "default"
 
 
@@ -51,7 +56,7 @@ def read_csv(argument: str, options: SourceOptions) -> Dataset:
     split, split_notes = _split(table, options.split_seed)
     return Dataset(
         source=f"csv:{argument}",
-        digest=_digest(path, images),
+        digest=files_digest(_table_files(path), images.paths),
         tasks=tasks,
         labels=labels,
         split=split,
@@ -136,7 +141,7 @@ def _tasks(table: Table, given: Mapping[str, Task]) -> tuple[TaskSet, Labels, tu
     columns: list[Labels] = []
     useless: list[str] = []
     for name, cells in table.columns.items():
-        if name in (IMAGE_COLUMN, SPLIT_COLUMN):
+        if name in _NO_TASKS:
             continue
         task = given.get(name) or _inferred(table, name)
         if task is None:
@@ -147,7 +152,7 @@ def _tasks(table: Table, given: Mapping[str, Task]) -> tuple[TaskSet, Labels, tu
     if not tasks:
         reason = f"; only one value or none in {', '.join(useless)}" if useless else ""
         raise DataError(
-            f"{table.path}: no tasks left: beside {IMAGE_COLUMN!r} and {SPLIT_COLUMN!r} it needs a "
+            f"{table.path}: no tasks left: beside {', '.join(map(repr, _NO_TASKS))} it needs a "
             f"column of labels for each task{reason}"
         )
     notes = tuple(f"column {name!r} left out: fewer than two different values" for name in useless)
@@ -165,18 +170,21 @@ def _inferred(table: Table, name: str) -> Task | None:
 
 
 def _split(table: Table, seed: int) -> tuple[NDArray[np.str_], tuple[str, ...]]:
-    source, keys = str(table.path), table.columns[IMAGE_COLUMN]
+    keys = split_keys(table.columns[IMAGE_COLUMN], table.columns.get(SPLIT_GROUP_COLUMN))
+    by = f" by {SPLIT_GROUP_COLUMN}" if SPLIT_GROUP_COLUMN in table.columns else ""
     cells = table.columns.get(SPLIT_COLUMN)
     if cells is None:
-        note = f"no split column: train, val, test drawn 80/10/10 (seed {seed})"
-        return draw_split(keys, seed, source), (note,)
+        note = f"no split column: train, val, test drawn 80/10/10{by} (seed {seed})"
+        return draw_split(keys, seed, str(table.path)), (note,)
     for row, cell in enumerate(cells):
         if cell not in SPLITS:
             raise DataError(
                 f"{table.place(row, SPLIT_COLUMN)}: {cell!r} is none of {', '.join(SPLITS)}",
                 value=cell,
             )
-    return with_val(np.array(cells), keys, seed, source)
+    if by:
+        check_groups_whole(cells, keys, partial(table.place, column=SPLIT_COLUMN))
+    return with_val(np.array(cells), keys, seed, str(table.path))
 
 
 def _described_tasks(path: Path, table: Table) -> dict[str, Task]:
@@ -214,15 +222,9 @@ def _described(sidecar: Path, table: Table, name: str, entry: Any) -> Task:
         raise DataError(f"{sidecar}: [{name}]: {error.errors()[0]['msg']}", column=name) from error
 
 
-def _digest(path: Path, images: FileImages) -> str:
-    """Changes when the table does, or when an image file is replaced by another."""
-    digest = hashlib.sha256(path.read_bytes())
-    sidecar = path.with_suffix(".tasks.toml")
-    digest.update(sidecar.read_bytes() if sidecar.is_file() else b"")
-    for file in images.paths:
-        status = file.stat()
-        digest.update(f"{status.st_size},{status.st_mtime_ns};".encode())
-    return f"sha256:{digest.hexdigest()}"
+def _table_files(path: Path) -> list[Path]:
+    """The CSV file, and its tasks file where there is one."""
+    return [path, *(file for file in (path.with_suffix(".tasks.toml"),) if file.is_file())]
 
 
 KIND = SourceKind("csv", "FILE.csv", "your own images and attributes", read_csv)

@@ -3,9 +3,10 @@
 Images are ``jpeg`` with ``offsets`` (N + 1), or ``images``, or one array per split (``x_train``,
 ``x_test``, ...). Labels are ``attr`` (N, T; 0, 1, and 255 or -1 for missing) with ``attr_names``,
 and/or ``y`` (N; -1 for missing; ``y_train``, ... beside ``x_train``, ...) with ``class_names``.
-``split`` holds train, val, test. Attribute names of the form ``group::value`` name their group.
-``y`` becomes the multi-class task ``category``, and where there is no ``attr`` one binary task for
-each class as well.
+``split`` holds train, val, test, and ``split_group`` (N) what must not be on two sides of it, such
+as the person in the image. Attribute names of the form ``group::value`` name their group. ``y``
+becomes the multi-class task ``category``, and where there is no ``attr`` one binary task for each
+class as well.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from pydantic import ValidationError
 from model.errors import ConfigError
 from model.tasks import Task, TaskSet
 from training.errors import DataError
-from training.sources.archive import Array, file_digest, read_archive
+from training.sources.archive import Array, read_archive
 from training.sources.base import MISSING, SPLITS, Dataset, Images, Labels, Pixels, SourceOptions
+from training.sources.digests import file_digest
 from training.sources.images import ArrayImages, PackedImages
 from training.sources.labels import category, members, one_vs_rest
 from training.sources.registry import SourceKind
-from training.sources.splits import draw_split, with_val
+from training.sources.splits import check_groups_whole, draw_split, split_keys, with_val
 
 ATTRIBUTE_GROUP = "attribute"
 _MISSING_VALUES = (255, -1)
@@ -98,7 +100,7 @@ class Pack:
 
     def split(self, images: Images, seed: int) -> tuple[NDArray[np.str_], tuple[str, ...]]:
         """The pack's split, completed or drawn where it has none, and a note on what was drawn."""
-        keys = [images.name(index) for index in range(len(images))]
+        keys = self._split_keys(images)
         parts = self._parts("x")
         if "split" in self.arrays:
             split = self.arrays["split"].astype("<U5")
@@ -113,6 +115,10 @@ class Pack:
         unknown = sorted(set(split.tolist()) - set(SPLITS))
         if unknown:
             raise self._error(f"`split` holds {unknown[:5]}; expected {', '.join(SPLITS)}")
+        if "split_group" in self.arrays:
+            check_groups_whole(
+                split.tolist(), keys, lambda index: f"{self.path}, image {images.name(index)}"
+            )
         return with_val(split, keys, seed, str(self.path))
 
     def class_index(self, count: int) -> Labels | None:
@@ -200,6 +206,18 @@ class Pack:
                 "(N, h, w) or (N, h, w, 3)"
             )
         return array.astype(np.uint8, copy=False)
+
+    def _split_keys(self, images: Images) -> list[str]:
+        names = [images.name(index) for index in range(len(images))]
+        if "split_group" not in self.arrays:
+            return names
+        groups = self.arrays["split_group"]
+        if groups.shape != (len(names),):
+            raise self._error(
+                f"`split_group` has shape {groups.shape}; expected one entry for each of "
+                f"{len(names)} images"
+            )
+        return split_keys(names, list(map(str, groups.tolist())))
 
     def _parts(self, prefix: str) -> list[str]:
         return [f"{prefix}_{split}" for split in SPLITS if f"{prefix}_{split}" in self.arrays]

@@ -1,13 +1,14 @@
 """Splits for data that brings none: drawn from each image's own key, never from its position.
 
 An image keeps its split when others are added or removed, so the test images of a growing CSV never
-wander into a later version's training set, and an image listed twice is never on both sides.
+wander into a later version's training set, and an image listed twice is never on both sides. Images
+of one group (a person, a species, a product) share a key, so that no group is on both sides either.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,33 @@ from training.sources.base import SPLITS
 
 VAL_SHARE = 0.1
 TEST_SHARE = 0.1
+
+
+def split_keys(names: Sequence[str], groups: Sequence[str] | None) -> list[str]:
+    """The key of each image: its group, or its own name where it has none (None, or empty)."""
+    return [group or name for group, name in zip(groups or names, names, strict=True)]
+
+
+def check_groups_whole(
+    split: Sequence[str], keys: Sequence[str], place: Callable[[int], str]
+) -> None:
+    """Refuse a split that has a group on two sides.
+
+    Args:
+        place: names image ``i``'s entry in the split for a person.
+
+    Raises:
+        DataError: names the group and an image of it on either side.
+    """
+    first: dict[str, int] = {}
+    for index, (side, key) in enumerate(zip(split, keys, strict=True)):
+        other = first.setdefault(key, index)
+        if split[other] != side:
+            raise DataError(
+                f"{place(index)}: {side!r}, but {key!r} is in {split[other]!r} too "
+                f"({place(other)}); keep it on one side, or give no split and have one drawn",
+                group=key,
+            )
 
 
 def draw_split(keys: Sequence[str], seed: int, source: str) -> NDArray[np.str_]:
@@ -32,7 +60,7 @@ def draw_split(keys: Sequence[str], seed: int, source: str) -> NDArray[np.str_]:
     empty = [name for name in SPLITS if not (split == name).any()]
     if empty:
         raise DataError(
-            f"{source}: {len(keys)} images are too few to draw a split from (none left for "
+            f"{source}: {_counted(keys)} are too few to draw a split from (none left for "
             f"{', '.join(empty)}); give it a split of its own (train, val, test)"
         )
     return split
@@ -49,16 +77,23 @@ def with_val(
     if (split == "val").any() or not (split == "train").any():
         return split, ()
     train = np.flatnonzero(split == "train")
-    drawn = train[_uniform([keys[index] for index in train.tolist()], seed) < VAL_SHARE]
+    train_keys = [keys[index] for index in train.tolist()]
+    drawn = train[_uniform(train_keys, seed) < VAL_SHARE]
     if drawn.size in (0, train.size):
         raise DataError(
-            f"{source}: no val split, and {train.size} training images are too few to draw one from"
+            f"{source}: no val split, and {_counted(train_keys, 'training ')} are too few to draw "
+            "one from"
         )
     completed = split.astype("<U5")
     completed[drawn] = "val"
     return completed, (
         f"no val split: {drawn.size} of {train.size} training images drawn (seed {seed})",
     )
+
+
+def _counted(keys: Sequence[str], kind: str = "") -> str:
+    groups = len(set(keys))
+    return f"{len(keys)} {kind}images" + (f" in {groups} groups" if groups < len(keys) else "")
 
 
 def _uniform(keys: Sequence[str], seed: int) -> NDArray[np.float64]:

@@ -222,3 +222,35 @@ def test_the_digest_follows_labels_and_images(make_csv: CsvMaker) -> None:
 
 def test_labels_are_small_integers(make_csv: CsvMaker) -> None:
     assert read(make_csv(HEADER, ROWS)).labels.dtype == np.int16
+
+
+def test_a_split_is_drawn_so_that_no_group_is_on_two_sides(make_csv: CsvMaker) -> None:
+    rows = [[f"{i}.png", f"person {i % 30}", str(i % 2)] for i in range(240)]
+    dataset = read(make_csv(["image", "split_group", "hat"], rows))
+    assert dataset.tasks.names == ("hat",)
+    assert min(dataset.counts().values()) > 0
+    sides = {(row[1], side) for row, side in zip(rows, dataset.split.tolist(), strict=True)}
+    assert len(sides) == 30
+    assert dataset.notes == (
+        "no split column: train, val, test drawn 80/10/10 by split_group (seed 0)",
+    )
+
+
+def test_a_missing_val_split_is_drawn_by_group(make_csv: CsvMaker) -> None:
+    rows = [
+        [f"{i}.png", f"p{i % 40}", "test" if i % 40 < 4 else "train", str(i % 2)]
+        for i in range(240)
+    ]
+    dataset = read(make_csv(["image", "split_group", "split", "hat"], rows))
+    sides = {(row[1], side) for row, side in zip(rows, dataset.split.tolist(), strict=True)}
+    assert len(sides) == 40
+    assert dataset.counts()["val"] > 0
+
+
+def test_a_group_on_two_sides_of_the_tables_own_split_is_refused(make_csv: CsvMaker) -> None:
+    rows = [[*row, person] for row, person in zip(ROWS, ["ann", "bob", "", "ann"], strict=True)]
+    with pytest.raises(
+        DataError,
+        match=r"line 5, column 'split': 'test', but 'ann' is in 'train' too \(.*line 2, column",
+    ):
+        read(make_csv([*HEADER, "split_group"], rows))

@@ -103,6 +103,17 @@ def test_no_split_at_all_is_drawn_from_its_seed(make_pack: PackMaker) -> None:
     assert min(first.counts().values()) > 0
 
 
+def test_a_split_group_is_never_on_two_sides(make_pack: PackMaker) -> None:
+    person = np.arange(40) % 20
+    dataset = read(make_pack(split=None, split_group=person))
+    assert min(dataset.counts().values()) > 0
+    assert (dataset.split[:20] == dataset.split[20:]).all()
+    with pytest.raises(
+        DataError, match=r"image #24: 'val', but '4' is in 'train' too .*image #4\)"
+    ):
+        read(make_pack(split_group=person))
+
+
 def test_the_digest_is_that_of_the_file(make_pack: PackMaker) -> None:
     one, other = make_pack("one.npz"), make_pack("other.npz", images=tiny_images(40, seed=9).pixels)
     assert read(one).digest == read(one).digest != read(other).digest
@@ -128,6 +139,7 @@ Y = np.zeros(40, dtype=np.int64)
         ),
         ({"y": Y - 2, "class_names": np.array(["a", "b"])}, "`y` of image 0 is -2, outside"),
         ({"y": Y[:9], "class_names": np.array(["a", "b"])}, r"`y` has shape \(9,\)"),
+        ({"split_group": np.zeros(39)}, r"`split_group` has shape \(39,\); expected one entry"),
         ({"split": np.array(["train"] * 39)}, "`split` has 39 entries for 40 images"),
         ({"split": np.array(["train"] * 39 + ["dev"])}, r"`split` holds \['dev'\]"),
         ({"images": np.zeros((40, 28, 28, 4), np.uint8)}, r"`images` has shape .*expected uint8"),

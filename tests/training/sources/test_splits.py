@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from training.errors import DataError
-from training.sources.splits import draw_split, with_val
+from training.sources.splits import check_groups_whole, draw_split, split_keys, with_val
 
 KEYS = [f"{index}.jpg" for index in range(2000)]
 
@@ -63,3 +63,28 @@ def test_a_source_of_test_images_only_gets_no_val() -> None:
 def test_too_few_training_images_for_a_val_are_refused() -> None:
     with pytest.raises(DataError, match="2 training images are too few"):
         with_val(np.array(["train", "train", "test"]), KEYS[:3], 0, "x")
+
+
+def test_images_of_one_group_share_a_key_and_others_have_their_own() -> None:
+    assert split_keys(["a", "b", "c"], ["ann", "", "ann"]) == ["ann", "b", "ann"]
+    assert split_keys(["a", "b"], None) == ["a", "b"]
+
+
+def test_a_drawn_split_has_no_group_on_two_sides() -> None:
+    keys = [f"person {index % 97}" for index in range(2000)]
+    two = np.where(draw_split(keys, 1, "x") == "test", "test", "train")
+    split, _ = with_val(two, keys, 2, "x")
+    assert set(split.tolist()) == {"train", "val", "test"}
+    sides = {(key, side) for key, side in zip(keys, split.tolist(), strict=True)}
+    assert len(sides) == 97
+
+
+def test_too_few_groups_are_counted() -> None:
+    with pytest.raises(DataError, match="x: 40 images in 2 groups are too few"):
+        draw_split(["ann", "bob"] * 20, 0, "x")
+
+
+def test_a_group_on_two_sides_is_named_with_both_places() -> None:
+    with pytest.raises(DataError, match=r"row 2: 'test', but 'ann' is in 'train' too \(row 0\)"):
+        check_groups_whole(["train", "val", "test"], ["ann", "bob", "ann"], lambda i: f"row {i}")
+    check_groups_whole(["train", "val", "train"], ["ann", "bob", "ann"], str)
