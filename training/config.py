@@ -168,6 +168,12 @@ class TrainSettings(ModelSettings):
         ge=0, lt=1, description="share of a label's weight spread over all classes of its task"
     )
     flip: bool = Field(description="mirror half of the training images left to right")
+    ema_decay: float = Field(
+        ge=0,
+        lt=1,
+        description="publish an average of the weights, each step's share fading by this factor "
+        "(0.99 to 0.9999); 0: the last step's weights",
+    )
     recalibration_batches: int = Field(
         ge=0,
         description="norm batch_per_task: batches per task from which statistics are taken anew "
@@ -189,6 +195,11 @@ class TrainSettings(ModelSettings):
     def _together(self) -> Self:
         if self.nesterov and self.momentum == 0:
             raise ValueError("setting 'nesterov' needs a 'momentum' above 0")
+        if self.ema_decay and self.norm == "batch_per_task" and not self.recalibration_batches:
+            raise ValueError(
+                "setting 'ema_decay' needs 'recalibration_batches' above 0: averaged weights have "
+                "no running batch-norm statistics of their own"
+            )
         return self
 
     @field_validator("positive_weight_limit")

@@ -1,14 +1,15 @@
-"""Batch-norm statistics of each task, taken anew with the final weights.
+"""Batch-norm statistics taken anew with the final weights.
 
 Running averages lag behind the weights, and a task that had few of the steps has hardly any.
 Averaging over some batches per task costs forward passes at subnet cost only, and is right exactly
 where each task has statistics of its own: shared ones belong to the mixture that training
-normalised with, and are never replaced by one task's.
+normalised with, and are never replaced by one task's. Only where the final weights are averages,
+which no training step normalised, are they taken anew too, from steps drawn as in training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -16,6 +17,11 @@ import torch
 from model.batch_norm import BatchNorm
 from model.network import RoutedNetwork
 from model.preprocess import Pixels
+from training.samplers import Batch
+from training.steps import Compute, task_logits
+
+SHARED_BATCHES = 50
+"""After so many steps of the running average 0.5 % are left of what was there before."""
 
 
 def recalibrate(
@@ -54,4 +60,33 @@ def recalibrate(
             advance(batch + 1, batches)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
+    network.eval()
+
+
+def refresh_shared(
+    network: RoutedNetwork,
+    pixels: Pixels,
+    batches: Iterable[Batch],
+    compute: Compute,
+    advance: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Let the statistics that tasks share follow weights that no training step has normalised.
+
+    Args:
+        pixels: training images [N, H, W, 3].
+        batches: images and tasks as the training steps drew them; about SHARED_BATCHES.
+        advance: told the batches done.
+    """
+    layers = [m for m in network.modules() if isinstance(m, BatchNorm) and not m.per_task]
+    if not layers:
+        return
+    device = next(network.parameters()).device
+    network.eval()
+    for layer in layers:
+        layer.train()
+    with torch.inference_mode():
+        for done, batch in enumerate(batches, 1):
+            images = torch.from_numpy(pixels[batch.images]).to(device)
+            task_logits(network, images, batch.tasks, compute)
+            advance(done)
     network.eval()

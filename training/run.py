@@ -16,13 +16,14 @@ from model.repository import Repository
 from training.card import model_card
 from training.config import TrainSettings
 from training.decoding import Decoder, ImageSet
+from training.ema import AveragedWeights
 from training.errors import SettingsError
 from training.evaluation import Evaluation, evaluate, with_thresholds
 from training.normalisation import measured
 from training.prediction import predict
 from training.preparation import decode_split, say, trainable
 from training.progress import progress_display
-from training.recalibration import recalibrate
+from training.recalibration import SHARED_BATCHES, recalibrate, refresh_shared
 from training.resumption import check_resumable, check_startable
 from training.sources import SPLITS, Dataset, SourceOptions, Split, open_source
 from training.state import StateFile
@@ -138,6 +139,8 @@ def _finished(
 ) -> RoutedNetwork:
     """The trained network with its final batch-norm statistics and thresholds."""
     settings, network, val = trainer.settings, trainer.network, splits["val"]
+    if trainer.averaged is not None:
+        _use_averages(trainer.averaged, trainer, splits["train"], console)
     with progress_display(console, "batch-norm statistics") as progress:
         recalibrate(
             network,
@@ -156,6 +159,22 @@ def _finished(
     chosen = RoutedNetwork(network.config.replace(tasks=tasks)).to(trainer.device)
     chosen.load_state_dict(network.state_dict())
     return chosen.eval()
+
+
+def _use_averages(
+    averaged: AveragedWeights, trainer: Trainer, images: ImageSet, console: Console
+) -> None:
+    """Averaged weights in place of the last step's, with shared statistics that fit them."""
+    averaged.copy_to(trainer.network)
+    steps = range(trainer.step, trainer.step + SHARED_BATCHES)
+    with progress_display(console, "averaged weights") as progress:
+        refresh_shared(
+            trainer.network,
+            images.pixels,
+            map(trainer.sampler.batch, steps),
+            trainer.settings.compute,
+            lambda done: progress.update(done, SHARED_BATCHES),
+        )
 
 
 def _about(dataset: Dataset, splits: Mapping[Split, ImageSet], trainer: Trainer) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What an interrupted run leaves on disk: one safetensors file, no pickle, replaced atomically.
 
-Tensors are the network's state and the optimiser's; the file's metadata holds the rest as JSON.
-There are no random-number states in it: every draw is a function of the seed and the step's number.
+Tensors are the network's state, the optimiser's and the averaged weights; the file's metadata holds
+the rest as JSON. There are no random-number states in it: every draw is a function of the seed and
+the step's number.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from model.network import RoutedNetwork
+from training.ema import AveragedWeights
 from training.errors import StateError
 
 FILE = "state.safetensors"
 _FORMAT = 1
-_NETWORK, _OPTIMISER = "network/", "optimiser/"
+_NETWORK, _OPTIMISER, _AVERAGED = "network/", "optimiser/", "averaged/"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,11 @@ class StateFile:
             self.path.parent.rmdir()
 
     def save(
-        self, state: RunState, network: RoutedNetwork, optimiser: torch.optim.Optimizer
+        self,
+        state: RunState,
+        network: RoutedNetwork,
+        optimiser: torch.optim.Optimizer,
+        averaged: AveragedWeights | None = None,
     ) -> None:
         """Replace what was saved before; a crash at any moment leaves the old file or the new one.
 
@@ -65,6 +71,8 @@ class StateFile:
         """
         tensors = {_NETWORK + name: value for name, value in network.state_dict().items()}
         tensors |= _optimiser_tensors(optimiser)
+        if averaged is not None:
+            tensors |= {_AVERAGED + name: value for name, value in averaged.state_dict().items()}
         metadata = {"format": str(_FORMAT), "state": json.dumps(asdict(state))}
         staging = self.path.with_suffix(".part")
         try:
@@ -96,8 +104,13 @@ class StateFile:
                 f"{self.path}: cannot be read: {error}; start anew (--restart)"
             ) from error
 
-    def load(self, network: RoutedNetwork, optimiser: torch.optim.Optimizer) -> RunState:
-        """Put the saved tensors into ``network`` and ``optimiser``.
+    def load(
+        self,
+        network: RoutedNetwork,
+        optimiser: torch.optim.Optimizer,
+        averaged: AveragedWeights | None = None,
+    ) -> RunState:
+        """Put the saved tensors into ``network``, ``optimiser`` and ``averaged``.
 
         Raises:
             StateError: no readable state, or one of another network.
@@ -107,6 +120,8 @@ class StateFile:
             tensors = safetensors.torch.load_file(self.path)
             network.load_state_dict(_below(tensors, _NETWORK))
             _restore_optimiser(optimiser, _below(tensors, _OPTIMISER))
+            if averaged is not None:
+                averaged.load_state_dict(_below(tensors, _AVERAGED))
         except (OSError, SafetensorError, RuntimeError, ValueError, IndexError) as error:
             raise StateError(f"{self.path}: does not fit this network: {error}") from error
         return state

@@ -15,6 +15,7 @@ from training.budget import Budget
 from training.config import TrainSettings
 from training.decoding import ImageSet
 from training.divergence import check_finite
+from training.ema import AveragedWeights
 from training.errors import RunInterruptedError
 from training.interruption import StopRequest
 from training.losses import loss_shape
@@ -58,12 +59,14 @@ class Trainer:
         self.sampler = make_sampler(self.settings, len(self.images), len(self.network.tasks))
         self.loss_shape = loss_shape(self.settings, self.images.labels, self.device)
         self.optimiser = make_optimiser(self.network, self.settings)
+        decay = self.settings.ema_decay
+        self.averaged = AveragedWeights(self.network, decay) if decay else None
         planned = max(1, round(self.settings.epochs * self.sampler.steps_per_epoch))
         self.budget = Budget(planned, self.settings.time_limit_s)
 
     def resume(self) -> None:
         """Continue from the saved state; StateError where there is none that fits."""
-        state = self.state_file.load(self.network, self.optimiser)
+        state = self.state_file.load(self.network, self.optimiser, self.averaged)
         self.step, self.elapsed_s = state.step, state.elapsed_s
         self.budget.total_steps = min(self.budget.total_steps, state.total_steps)
 
@@ -76,7 +79,7 @@ class Trainer:
             settings=self.settings.model_dump(mode="json"),
             data=self.data,
         )
-        self.state_file.save(state, self.network, self.optimiser)
+        self.state_file.save(state, self.network, self.optimiser, self.averaged)
 
     def fit(self, progress: ProgressDisplay) -> None:
         """Train to the end of the run, saving the state now and then and at the end.
@@ -132,6 +135,8 @@ class Trainer:
         names = self.network.tasks.names
         check_finite(value, gradient_norm, self.step, batch, names, self.settings)
         self.optimiser.step()
+        if self.averaged is not None:
+            self.averaged.update(self.network, self.step)
         return float(value)
 
     def _note(self, loss: float) -> str:

@@ -8,7 +8,9 @@ import torch
 from model.batch_norm import BatchNorm
 from model.network import RoutedNetwork
 from tests.training.conftest import tiny, tiny_images, tiny_network
-from training.recalibration import recalibrate
+from training.recalibration import SHARED_BATCHES, recalibrate, refresh_shared
+from training.samplers import make_sampler
+from training.steps import Compute
 
 PIXELS = tiny_images(24).pixels
 
@@ -76,3 +78,49 @@ def test_fewer_images_than_asked_for_are_used_once_each() -> None:
         network, PIXELS, batches=50, batch_size=10, seed=0, advance=lambda *d: done.append(d)
     )
     assert done == [(1, 2), (2, 2)]
+
+
+def statistics(network: RoutedNetwork, *, per_task: bool) -> list[torch.Tensor]:
+    return [one.running_mean.clone() for one in layers(network) if one.per_task == per_task]
+
+
+@pytest.mark.parametrize("compute", ["cut", "masked"])
+def test_shared_statistics_follow_the_weights_as_training_would(compute: Compute) -> None:
+    settings = tiny(norm="batch", sampler="paper")
+    network = tiny_network(settings)
+    expected = tiny_network(settings).train()
+    sampler = make_sampler(settings, 24, 3)
+    batches = [sampler.batch(step) for step in range(5)]
+    with torch.no_grad():
+        for batch in batches:
+            images = torch.from_numpy(PIXELS[batch.images])
+            if compute == "cut":
+                expected.forward_tasks(images, batch.tasks)
+            else:
+                expected(images, batch.tasks[0])
+    refresh_shared(network, PIXELS, batches, compute)
+    assert not network.training
+    for one, other in zip(layers(network), layers(expected), strict=True):
+        assert torch.equal(one.running_mean, other.running_mean)
+        assert torch.equal(one.running_var, other.running_var)
+
+
+def test_refreshing_what_is_shared_leaves_what_is_not() -> None:
+    settings = tiny(norm="batch_per_task", routed_layers="last:3")
+    network = tiny_network(settings)
+    before = [statistics(network, per_task=own) for own in (False, True)]
+    sampler = make_sampler(settings, 24, 3)
+    refresh_shared(network, PIXELS, map(sampler.batch, range(2)), "cut")
+    shared, own = (statistics(network, per_task=own) for own in (False, True))
+    assert all((one != other).any() for one, other in zip(shared, before[0], strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(own, before[1], strict=True))
+
+
+def test_little_of_the_old_statistics_is_left() -> None:
+    assert 0.9**SHARED_BATCHES < 0.006
+
+
+def test_without_shared_statistics_nothing_is_computed() -> None:
+    network = tiny_network(tiny(arch="vgg11"))
+    refresh_shared(network, PIXELS, iter(()), "cut", lambda done: pytest.fail("a batch"))
+    assert not layers(network)

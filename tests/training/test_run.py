@@ -148,22 +148,44 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(Trainer, "_train_step", stopping)
 
 
+@pytest.mark.parametrize("changes", [{}, {"ema_decay": 0.9, "optimiser": "adamw", "lr": 0.001}])
 def test_an_interrupted_run_resumes_to_the_same_bundle(
-    make_pack: PackMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_pack: PackMaker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
 ) -> None:
     source = f"pack:{make_pack()}"
-    run(source, tmp_path)
+    run(source, tmp_path, **changes)
     with monkeypatch.context() as patch:
         interrupt_at(patch, 4)
         with pytest.raises(RunInterruptedError):
-            run(source, tmp_path)
+            run(source, tmp_path, **changes)
     repository = Repository(tmp_path / "models")
     assert repository.versions("m") == [1]
-    run(source, tmp_path, resume=True)
+    run(source, tmp_path, resume=True, **changes)
     one, other = repository.read("m", 1), repository.read("m", 2)
     assert all(torch.equal(value, other.state[name]) for name, value in one.state.items())
     assert one.config == other.config
     assert one.metrics["tasks"] == other.metrics["tasks"]
+
+
+def test_averaged_weights_are_what_is_published(make_pack: PackMaker, tmp_path: Path) -> None:
+    source = f"pack:{make_pack()}"
+    run(source, tmp_path)
+    run(source, tmp_path, ema_decay=0.9)
+    repository = Repository(tmp_path / "models")
+    plain, averaged = repository.read("m", 1).state, repository.read("m", 2).state
+    name = "layers.0.conv.weight"
+    assert not torch.equal(plain[name], averaged[name])
+    # Of the same steps, so not far away.
+    assert (plain[name] - averaged[name]).norm() < 0.5 * plain[name].norm()
+
+
+def test_averages_without_statistics_of_their_own_are_refused() -> None:
+    with pytest.raises(SettingsError, match="'ema_decay' needs 'recalibration_batches' above 0"):
+        tiny(ema_decay=0.9, recalibration_batches=0)
+    assert tiny(ema_decay=0.9, recalibration_batches=0, norm="batch").ema_decay == 0.9
 
 
 def test_an_interrupted_run_is_neither_overwritten_nor_mixed_up(

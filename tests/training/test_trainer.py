@@ -98,6 +98,7 @@ def test_another_seed_gives_another_run(tmp_path: Path) -> None:
         {"sampler": "covering", "tasks_per_step": 2, "flip": True, "momentum": 0.9},
         {"sampler": "all", "norm": "batch", "nesterov": True, "weight_decay": 0.01},
         {"optimiser": "adamw", "lr": 0.001, "weight_decay": 0.01, "max_grad_norm": 0.5},
+        {"ema_decay": 0.9, "positive_weight_limit": 3, "focal_gamma": 1, "label_smoothing": 0.1},
     ],
 )
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
@@ -117,6 +118,9 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
 
     assert [done for done, _, _ in display.updates] == [5, 6]
     assert_same(weights(whole), weights(second))
+    if whole.averaged is not None:
+        assert second.averaged is not None
+        assert_same(whole.averaged.state_dict(), second.averaged.state_dict())
 
 
 def test_killed_between_saves_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
