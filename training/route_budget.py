@@ -1,0 +1,124 @@
+"""How many units each routed layer may keep: as the settings say, or from a target cost.
+
+A task's cost is the share of multiply-adds that its own units need in the layers that routes make
+cheaper: routed ones, and those that read a routed one. The rest costs the same whatever the routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from model.backbones import layer_shapes
+from model.config import ModelConfig, RoutingConfig
+from model.conv_layer import LayerShape
+from model.errors import ConfigError
+from model.routes import kept_units
+
+_HALVINGS = 40
+"""Of the interval in which the share of saliency is sought: finer than any unit's share."""
+
+
+def task_cost(
+    shapes: Sequence[LayerShape], size: tuple[int, int], counts: Mapping[int, int]
+) -> float:
+    """Share of the multiply-adds that one task needs with ``counts`` units in routed layers.
+
+    Args:
+        size: height and width of the images in pixels.
+        counts: units kept, by the index of the layer.
+    """
+    own = full = 0
+    height, width = size
+    for layer, shape in enumerate(shapes):
+        if layer in counts or layer - 1 in counts:
+            inputs = counts.get(layer - 1, shape.in_units)
+            own += inputs * counts.get(layer, shape.units) * height * width
+            full += shape.in_units * shape.units * height * width
+        if shape.pool:
+            height, width = height // 2, width // 2
+    return own / full
+
+
+def kept_counts(config: ModelConfig, routing: RoutingConfig, share: float) -> dict[int, int]:
+    """Units per routed layer with keep taken to the power ``share``: 0 keeps all, 1 keeps keep."""
+    shapes = _shapes(config)
+    layers = routing.layers(len(shapes))
+    return {
+        layer: kept_units(keep**share, shapes[layer].units, routing.unit_multiple)
+        for layer, keep in zip(layers, routing.keep_per_layer(len(layers)), strict=True)
+    }
+
+
+def counts_for_cost(
+    config: ModelConfig, routing: RoutingConfig, scores: Mapping[int, Tensor], target: float
+) -> dict[int, int]:
+    """Units per routed layer for a task's cost of at most ``target``, by equal saliency.
+
+    Every layer keeps the same share of its saliency (averaged over tasks), the largest share whose
+    cost is within the target. A layer in which few units carry the answers gives up most.
+
+    Args:
+        scores: saliency by layer, float [tasks, units].
+
+    Raises:
+        ConfigError: the smallest routes there are cost more than ``target``.
+    """
+    check_target_cost(config, routing, target)
+    shapes, size = _shapes(config), _size(config)
+    curves = {layer: _saliency_kept(one) for layer, one in scores.items()}
+
+    def counts(share: float) -> dict[int, int]:
+        return {
+            layer: _rounded_up(int((curve < share).sum()) + 1, len(curve), routing.unit_multiple)
+            for layer, curve in curves.items()
+        }
+
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if task_cost(shapes, size, counts(middle)) <= target:
+            low = middle
+        else:
+            high = middle
+    return counts(low)
+
+
+def check_target_cost(config: ModelConfig, routing: RoutingConfig, target: float) -> None:
+    """Refuse a target that not even the smallest routes reach.
+
+    Raises:
+        ConfigError: names the least that can be asked for.
+    """
+    shapes = _shapes(config)
+    smallest = {
+        layer: min(routing.unit_multiple, shapes[layer].units)
+        for layer in routing.layers(len(shapes))
+    }
+    least = task_cost(shapes, _size(config), smallest)
+    if least > target:
+        raise ConfigError(
+            f"target_cost is {target:g}; with {routing.unit_multiple} units per layer, the fewest "
+            f"that unit_multiple allows, a task still costs {least:.3g}: raise target_cost, lower "
+            "unit_multiple or route more layers",
+            target_cost=target,
+        )
+
+
+def _saliency_kept(scores: Tensor) -> Tensor:
+    """Mean share of the saliency that a task's best 1, 2, 3 ... units hold: [units], rising."""
+    shares = scores.double() / scores.double().sum(dim=1, keepdim=True).clamp(min=1e-300)
+    return shares.sort(dim=1, descending=True).values.cumsum(dim=1).mean(dim=0)
+
+
+def _rounded_up(count: int, units: int, multiple: int) -> int:
+    return min(units, -(-count // multiple) * multiple)
+
+
+def _shapes(config: ModelConfig) -> Sequence[LayerShape]:
+    return layer_shapes(config.backbone, _size(config))
+
+
+def _size(config: ModelConfig) -> tuple[int, int]:
+    return config.preprocess.height, config.preprocess.width
