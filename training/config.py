@@ -135,6 +135,10 @@ class TrainSettings(ModelSettings):
     tasks: Selectors = Field(description="train these tasks only: names, group:NAME; empty for all")
     split_seed: int = Field(description="seed of splits that the data does not define")
 
+    init_from: str = Field(
+        description="weights to begin with: a bundle (REPOSITORY/NAME or REPOSITORY/NAME/VERSION) "
+        "or a torchvision VGG's weights (.pth, .safetensors)"
+    )
     sampler: Literal["paper", "covering", "all"] = Field(
         description="tasks of a step: drawn at random (paper, Algorithm 1), each equally often, "
         "or all of them"

@@ -28,6 +28,7 @@ from training.resumption import check_resumable, check_startable
 from training.sources import SPLITS, Dataset, SourceOptions, Split, open_source
 from training.state import StateFile
 from training.trainer import Trainer
+from training.warm_start import read_warm_start
 
 STATE_FOLDER = ".training"
 """Within the model's directory in the repository: the state to resume from."""
@@ -63,6 +64,9 @@ def train(request: TrainRequest, console: Console) -> Published:
     """
     settings = request.settings
     _use_device(settings)
+    # Before any image is decoded: a mistyped path should not cost that time.
+    fresh_start = settings.init_from and not request.resume
+    begin = read_warm_start(settings.init_from) if fresh_start else None
     state_file = _state_file(request)
     if request.restart:
         state_file.remove()
@@ -79,7 +83,10 @@ def train(request: TrainRequest, console: Console) -> Published:
         split: decode_split(request.decoder, dataset, split, settings.preprocess(), console)
         for split in SPLITS
     }
-    trainer = _trainer(request, dataset, splits["train"], state_file)
+    network = _network(settings, dataset, splits["train"])
+    if begin is not None:
+        say(console, begin.apply(network))
+    trainer = _trainer(request, dataset, network, splits["train"], state_file)
     trainer.fit(progress_display(console, "training"))
     network = _finished(trainer, splits, console)
 
@@ -121,14 +128,21 @@ def _state_file(request: TrainRequest) -> StateFile:
     return StateFile(directory / STATE_FOLDER)
 
 
-def _trainer(
-    request: TrainRequest, dataset: Dataset, images: ImageSet, state_file: StateFile
-) -> Trainer:
-    settings = request.settings
+def _network(settings: TrainSettings, dataset: Dataset, images: ImageSet) -> RoutedNetwork:
+    """With random weights, and normalisation as the training images want it."""
     spec = measured(settings.preprocess(), images.pixels)
-    network = build(settings.network(tuple(dataset.tasks), spec), settings.seed)
+    return build(settings.network(tuple(dataset.tasks), spec), settings.seed)
+
+
+def _trainer(
+    request: TrainRequest,
+    dataset: Dataset,
+    network: RoutedNetwork,
+    images: ImageSet,
+    state_file: StateFile,
+) -> Trainer:
     data = {"source": dataset.source, "digest": dataset.digest}
-    trainer = Trainer(network, settings, images, state_file, data)
+    trainer = Trainer(network, request.settings, images, state_file, data)
     if request.resume:
         trainer.resume()
     return trainer

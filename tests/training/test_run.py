@@ -170,6 +170,24 @@ def test_an_interrupted_run_resumes_to_the_same_bundle(
     assert one.metrics["tasks"] == other.metrics["tasks"]
 
 
+def test_a_run_begins_with_the_weights_it_is_given(make_pack: PackMaker, tmp_path: Path) -> None:
+    source = f"pack:{make_pack()}"
+    run(source, tmp_path)
+    begin = str(tmp_path / "models/m")
+    # Another seed and hardly a step: what is left must come from version 1.
+    _, said = run(source, tmp_path, init_from=begin, seed=3, lr=1e-9, epochs=0.1)
+    assert f"warm start from {begin}: 8 of 8 convolutions and 3 of 3 heads copied" in said
+    repository = Repository(tmp_path / "models")
+    one, other = repository.read("m", 1).state, repository.read("m", 2).state
+    for name in ("layers.3.conv.weight", "heads.weight"):
+        torch.testing.assert_close(other[name], one[name])
+
+
+def test_a_mistyped_start_fails_before_any_image_is_read(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"'init_from' is .*nowhere.*no bundle"):
+        run("csv:not read either", tmp_path, init_from=str(tmp_path / "nowhere"))
+
+
 def test_averaged_weights_are_what_is_published(make_pack: PackMaker, tmp_path: Path) -> None:
     source = f"pack:{make_pack()}"
     run(source, tmp_path)

@@ -1,0 +1,175 @@
+"""Warm starts: what is copied, what is left and why, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.network import RoutedNetwork
+from model.repository import Repository
+from model.tasks import Task
+from tests.training.conftest import TASKS, tiny, tiny_network
+from training.errors import SettingsError
+from training.warm_start import read_warm_start
+
+
+def publish(root: Path, network: RoutedNetwork) -> str:
+    Repository(root).publish("m", network.eval(), {"tasks": {}, "macro": {}}, "card")
+    return str(root / "m")
+
+
+def source(root: Path, **changes: Any) -> tuple[str, RoutedNetwork]:
+    """A published network whose statistics and biases differ from a new one's."""
+    network = tiny_network(tiny(**changes))
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if value.is_floating_point() and "conv" not in name and "weight" not in name:
+                value.copy_(torch.rand_like(value))
+    return publish(root, network), network
+
+
+def test_a_bundle_of_the_same_network_is_copied_whole(tmp_path: Path) -> None:
+    location, there = source(tmp_path)
+    here = tiny_network(tiny(seed=5))
+    text = read_warm_start(location).apply(here)
+    assert text == f"warm start from {location}: 8 of 8 convolutions and 3 of 3 heads copied"
+    expected = there.state_dict()
+    for name, value in here.state_dict().items():
+        if not name.endswith("batches_seen"):
+            assert torch.equal(value, expected[name]), name
+
+
+def test_a_version_can_be_named(tmp_path: Path) -> None:
+    location, first = source(tmp_path)
+    publish(tmp_path, tiny_network(tiny(seed=9)))
+    here = tiny_network(tiny(seed=5))
+    read_warm_start(f"{location}/1").apply(here)
+    assert torch.equal(here.layers[0].conv.weight, first.layers[0].conv.weight)
+
+
+def test_heads_and_statistics_follow_their_tasks_by_name(tmp_path: Path) -> None:
+    location, there = source(tmp_path)
+    tasks = (TASKS[2], Task(name="new"), Task(name="bright", classes=("a", "b")), TASKS[1])
+    here = tiny_network(tiny(seed=5), tasks)
+    fresh = tiny_network(tiny(seed=5), tasks)
+    assert "2 of 4 heads" in read_warm_start(location).apply(here)
+    images = torch.randn(2, 8 * 8)
+    heads = here.heads, there.heads, fresh.heads
+    mine, theirs, untouched = (one.requires_grad_(False) for one in heads)
+    for position, other in ((0, 2), (3, 1)):
+        assert torch.equal(mine(images, position), theirs(images, other))
+    for position in (1, 2):
+        assert torch.equal(mine(images, position), untouched(images, position))
+    norm, old = here.layers[4].norm, there.layers[4].norm
+    assert norm is not None
+    assert old is not None
+    # "bright" has other classes, but it is the same question about the same units.
+    assert torch.equal(norm.running_mean[[0, 2, 3]], old.running_mean[[2, 0, 1]])
+    assert (norm.running_mean[1] == 0).all()
+
+
+def test_shared_statistics_become_those_of_every_task(tmp_path: Path) -> None:
+    location, there = source(tmp_path, norm="batch")
+    here = tiny_network(tiny(norm="batch_per_task"))
+    read_warm_start(location).apply(here)
+    norm, old = here.layers[-1].norm, there.layers[-1].norm
+    assert norm is not None
+    assert old is not None
+    assert torch.equal(norm.running_var, old.running_var.expand(3, -1))
+
+
+@pytest.mark.parametrize("changes", [{"embedding": 0}, {"embedding": 8}])
+def test_heads_of_another_shape_are_left(tmp_path: Path, changes: dict[str, Any]) -> None:
+    location, _ = source(tmp_path)
+    here = tiny_network(tiny(**changes))
+    before = here.heads.weight.clone()
+    assert "8 of 8 convolutions and 0 of 3 heads" in read_warm_start(location).apply(here)
+    assert torch.equal(here.heads.weight, before)
+
+
+def test_layers_that_do_not_fit_are_named_with_both_shapes(tmp_path: Path) -> None:
+    location, _ = source(tmp_path)
+    text = read_warm_start(location).apply(tiny_network(tiny(arch="vgg13_bn")))
+    assert "not copied: layer 1 ([16, 8, 3, 3] there, [8, 8, 3, 3] here)" in text
+    assert "layer 9 (the source has 8)" in text
+
+
+def test_nothing_that_fits_is_an_error(tmp_path: Path) -> None:
+    location, _ = source(tmp_path)
+    with pytest.raises(SettingsError, match=r"nothing in it fits .* the same arch and width"):
+        read_warm_start(location).apply(tiny_network(tiny(width=0.25)))
+
+
+def vgg(batch_norm: bool) -> nn.Sequential:
+    """The trunk of tiny_network() in torchvision's layout."""
+    layers: list[nn.Module] = []
+    before = 3
+    for units in (8, 16, 32, 32, 64, 64, 64, 64):
+        layers.append(nn.Conv2d(before, units, 3, padding=1))
+        if batch_norm:
+            layers.append(nn.BatchNorm2d(units))
+        layers.append(nn.ReLU())
+        before = units
+    return nn.Sequential(*layers)
+
+
+def saved(path: Path, network: nn.Sequential) -> str:
+    state: dict[str, Tensor] = {f"features.{k}": v for k, v in network.state_dict().items()}
+    state["classifier.0.weight"] = torch.zeros(4, 4)
+    if path.suffix == ".safetensors":
+        safetensors.torch.save_file(state, path)
+    else:
+        torch.save(state, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["vgg.pth", "vgg.safetensors"])
+def test_torchvision_weights_give_the_same_activations(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(0)
+    there = vgg(batch_norm=True)
+    there.train()(torch.randn(4, 3, 32, 32) * 3 + 1)  # statistics that are not 0 and 1
+    there.eval()
+    here = tiny_network(tiny(norm="batch", routed_layers="none")).eval()
+    text = read_warm_start(saved(tmp_path / name, there)).apply(here)
+    assert "8 of 8 convolutions and 0 of 3 heads copied" in text
+    x8 = torch.randn(2, 8, 16, 16)  # behind the first layer
+    with torch.no_grad():
+        expected = there[6:9](F.max_pool2d(there[3:6](x8), 2))
+        torch.testing.assert_close(here.layers[2](here.layers[1](x8, 0), 0), expected)
+
+
+def test_weights_without_batch_norm_go_into_a_network_with_it_but_not_back(tmp_path: Path) -> None:
+    plain, normed = vgg(batch_norm=False), vgg(batch_norm=True)
+    here = tiny_network(tiny())
+    read_warm_start(saved(tmp_path / "plain.pth", plain)).apply(here)
+    assert torch.equal(here.layers[1].conv.weight, plain.get_parameter("2.weight"))
+    bare = tiny_network(tiny(arch="vgg11"))
+    read_warm_start(saved(tmp_path / "plain.pth", plain)).apply(bare)
+    assert bare.layers[1].conv.bias is not None
+    assert torch.equal(bare.layers[1].conv.bias, plain.get_parameter("2.bias"))
+    with pytest.raises(SettingsError, match="its weights need the batch norm behind them"):
+        read_warm_start(saved(tmp_path / "normed.pth", normed)).apply(bare)
+
+
+class Anything:
+    pass
+
+
+def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:
+    torch.save({"features.0.weight": Anything()}, tmp_path / "pickle.pth")
+    (tmp_path / "broken.safetensors").write_bytes(b"\0" * 20)
+    torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
+    for name, message in (
+        ("pickle.pth", "cannot be read as tensors"),
+        ("broken.safetensors", "cannot be read as tensors"),
+        ("other.pth", "no convolutions of a torchvision VGG"),
+        ("absent.pth", "no bundle .* and no weights file"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            read_warm_start(str(tmp_path / name))

@@ -1,0 +1,226 @@
+"""Weights to begin with: those of a published bundle, or of a torchvision VGG.
+
+What fits is copied, layer by layer; routes stay those of the new network.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from model.batch_norm import BatchNorm
+from model.bundle import MANIFEST, Bundle, read_bundle
+from model.conv_layer import RoutedConv
+from model.heads import TaskHeads
+from model.network import RoutedNetwork
+from model.repository import Repository
+from training.errors import SettingsError
+
+_WEIGHTS = (".pth", ".pt", ".safetensors")
+_LATEST = "LATEST"
+
+
+@dataclass(frozen=True)
+class SourceLayer:
+    """One convolution to copy from, with the batch norm behind it."""
+
+    weight: Tensor  # [units, in_units, 3, 3]
+    bias: Tensor | None  # [units]
+    norm: Mapping[str, Tensor] | None
+    """weight, bias [units]; running_mean, running_var [rows, units]."""
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Where weights come from: layers in order, and the bundle they are of, if any."""
+
+    location: str
+    layers: tuple[SourceLayer, ...]
+    bundle: Bundle | None = None
+
+    @torch.no_grad()
+    def apply(self, network: RoutedNetwork) -> str:
+        """Copy what fits into ``network``.
+
+        Returns:
+            A sentence about what was copied and what was not.
+
+        Raises:
+            SettingsError: nothing fits.
+        """
+        problems = [
+            self._copy_layer(index, layer, network) for index, layer in enumerate(network.layers)
+        ]
+        heads = self._copy_heads(network)
+        left = [f"layer {index} ({why})" for index, why in enumerate(problems) if why]
+        copied = len(problems) - len(left)
+        if not copied and not heads:
+            raise SettingsError(
+                f"setting 'init_from' is {self.location!r}: nothing in it fits this network: "
+                f"{'; '.join(left)}; take the same arch and width as it has"
+            )
+        text = (
+            f"warm start from {self.location}: {copied} of {len(problems)} convolutions and {heads}"
+            f" of {len(network.tasks)} heads copied"
+        )
+        return f"{text}; not copied: {'; '.join(left)}" if left else text
+
+    def _copy_layer(self, index: int, layer: RoutedConv, network: RoutedNetwork) -> str:
+        """Why layer ``index`` could not be copied; empty where it was."""
+        if index >= len(self.layers):
+            return f"the source has {len(self.layers)}"
+        source, weight = self.layers[index], layer.conv.weight
+        if source.weight.shape != weight.shape:
+            return f"{list(source.weight.shape)} there, {list(weight.shape)} here"
+        if source.norm is not None and layer.norm is None:
+            return "its weights need the batch norm behind them"
+        weight.copy_(source.weight)
+        if layer.norm is not None:
+            if source.norm is not None:
+                _copy_norm(layer.norm, source.norm, self._rows(network))
+        elif layer.conv.bias is not None and source.bias is not None:
+            layer.conv.bias.copy_(source.bias)
+        return ""
+
+    def _rows(self, network: RoutedNetwork) -> list[int | None]:
+        """For each task, the row of a bundle's per-task statistics that it had there."""
+        known = {} if self.bundle is None else _positions(self.bundle)
+        return [known.get(task.name) for task in network.tasks]
+
+    def _copy_heads(self, network: RoutedNetwork) -> int:
+        """Heads of tasks that the bundle has under the same name with the same classes."""
+        if self.bundle is None:
+            return 0
+        there, known, copied = self.bundle.network().heads, _positions(self.bundle), 0
+        here = network.heads
+        if _head_shapes(there) != _head_shapes(here):
+            return 0
+        for position, task in enumerate(network.tasks):
+            other = known.get(task.name)
+            if other is None or self.bundle.config.tasks[other].classes != task.classes:
+                continue
+            for name, value in here.named_parameters():
+                source = there.get_parameter(name)
+                if name.startswith("embed"):
+                    value[position].copy_(source[other])
+                else:
+                    start, begin = here.starts[position], there.starts[other]
+                    value[start : start + task.outputs].copy_(source[begin : begin + task.outputs])
+            copied += 1
+        return copied
+
+
+def _head_shapes(heads: TaskHeads) -> list[tuple[str, torch.Size]]:
+    """What one head's tensors look like, whatever the tasks."""
+    return [(name, value.shape[1:]) for name, value in heads.named_parameters()]
+
+
+def _positions(bundle: Bundle) -> dict[str, int]:
+    return {task.name: position for position, task in enumerate(bundle.config.tasks)}
+
+
+def _copy_norm(norm: BatchNorm, source: Mapping[str, Tensor], rows: list[int | None]) -> None:
+    """Scale and shift, and the statistics of those rows that have a counterpart."""
+    norm.weight.copy_(source["weight"])
+    norm.bias.copy_(source["bias"])
+    for name in ("running_mean", "running_var"):
+        statistics, there = norm.get_buffer(name), source[name]
+        if len(there) == 1:
+            statistics.copy_(there.expand_as(statistics))
+        elif norm.per_task:
+            for row, other in enumerate(rows):
+                if other is not None:
+                    statistics[row].copy_(there[other])
+
+
+def read_warm_start(location: str) -> WarmStart:
+    """Read what ``init_from`` names: REPOSITORY/NAME, REPOSITORY/NAME/VERSION, or a weights file.
+
+    Raises:
+        SettingsError: neither a bundle nor a weights file, or a file without a VGG's layers.
+        TaskRouteError: a bundle that cannot be read.
+    """
+    path = Path(location)
+    if path.is_file() and path.suffix in _WEIGHTS:
+        return WarmStart(location, _torchvision_layers(location, _read_weights(path)))
+    if (path / MANIFEST).is_file():
+        bundle = read_bundle(path)
+    elif (path / _LATEST).is_file():
+        bundle = Repository(path.parent).read(path.name)
+    else:
+        raise SettingsError(
+            f"setting 'init_from' is {location!r}: no bundle (REPOSITORY/NAME or "
+            f"REPOSITORY/NAME/VERSION) and no weights file ({', '.join(_WEIGHTS)}) is there"
+        )
+    return WarmStart(location, _bundle_layers(bundle.network()), bundle)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            content = safetensors.torch.load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise SettingsError(
+            f"setting 'init_from' is {str(path)!r}: cannot be read as tensors: {reason}"
+        ) from error
+    nested = content.get("state_dict", content) if isinstance(content, dict) else {}
+    named = nested.items() if isinstance(nested, dict) else ()
+    return {name: value for name, value in named if isinstance(value, Tensor)}
+
+
+def _torchvision_layers(location: str, state: Mapping[str, Tensor]) -> tuple[SourceLayer, ...]:
+    """torchvision's VGG: ``features.N.*``, a convolution's batch norm right behind it."""
+    numbers = sorted({int(m[1]) for name in state if (m := re.match(r"features\.(\d+)\.", name))})
+    parts = [
+        {
+            name.removeprefix(f"features.{number}."): value
+            for name, value in state.items()
+            if name.startswith(f"features.{number}.")
+        }
+        for number in numbers
+    ]
+    layers = []
+    for index, part in enumerate(parts):
+        if part["weight"].ndim == 4:
+            behind = parts[index + 1] if index + 1 < len(parts) else {}
+            norm = _norm_behind(part.get("bias"), behind) if "running_mean" in behind else None
+            layers.append(SourceLayer(part["weight"], part.get("bias"), norm))
+    if not layers:
+        raise SettingsError(
+            f"setting 'init_from' is {location!r}: no convolutions of a torchvision VGG "
+            f"(features.N.weight) among its {len(state)} tensors"
+        )
+    return tuple(layers)
+
+
+def _norm_behind(bias: Tensor | None, norm: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # Our convolutions have no bias in front of a batch norm: it only moves the mean.
+    mean = norm["running_mean"] if bias is None else norm["running_mean"] - bias
+    return {
+        "weight": norm["weight"],
+        "bias": norm["bias"],
+        "running_mean": mean[None],
+        "running_var": norm["running_var"][None],
+    }
+
+
+def _bundle_layers(network: RoutedNetwork) -> tuple[SourceLayer, ...]:
+    return tuple(
+        SourceLayer(
+            layer.conv.weight,
+            layer.conv.bias,
+            None if layer.norm is None else layer.norm.state_dict(),
+        )
+        for layer in network.layers
+    )
