@@ -72,7 +72,10 @@ class ModelSettings(BaseModel):
     norm: Literal["batch", "batch_per_task"] = Field(
         description="batch-norm statistics: one set for all tasks, or one per task where they part"
     )
-    scheme: str = Field(description="how routes are drawn: independent, partition or tree")
+    scheme: str = Field(
+        description="how routes are drawn: independent, partition or tree; or saliency: chosen in "
+        "training, after a start without routes"
+    )
     keep: Keep = Field(
         description="share of a routed layer's units that one task uses; or one per layer"
     )
@@ -80,7 +83,7 @@ class ModelSettings(BaseModel):
         description='convolutions that are routed: "all", "none", "last:N", or indices from 0'
     )
     group_layers: int = Field(
-        description="scheme tree: routed layers whose routes a task group shares"
+        description="schemes tree, saliency: routed layers whose routes a task group shares"
     )
     route_seed: int = Field(description="seed of the routes")
     unit_multiple: int = Field(description="units per task are rounded to a multiple of this")
@@ -144,8 +147,35 @@ class TrainSettings(ModelSettings):
         "or all of them"
     )
     tasks_per_step: int = Field(ge=1, description="tasks per mini-batch (paper, covering)")
+    label_balance: bool = Field(
+        description="draw a step's images so that its tasks' classes are equally frequent (paper, "
+        "covering); shifts probabilities, so calibrate"
+    )
     compute: Literal["cut", "masked"] = Field(
         description="cut: only the units a task uses; masked: all, then masked. Same gradients"
+    )
+    shared_start: float = Field(
+        ge=0,
+        lt=1,
+        description="scheme saliency: share of the run (steps and time limit) that trains all "
+        "tasks without routes first; 0: choose routes from what init_from has learnt",
+    )
+    saliency_images: int = Field(
+        ge=1, description="scheme saliency: training images from which routes are chosen"
+    )
+    keep_stages: int = Field(
+        ge=1,
+        description="scheme saliency: stages in which keep shrinks to its value, over the first "
+        "half of the routed steps; 1: at once",
+    )
+    target_cost: float = Field(
+        ge=0,
+        le=1,
+        description="scheme saliency: share of the routed layers' multiply-adds that one task may "
+        "cost; keep is then found per layer; 0: keep as given",
+    )
+    routed_lr_factor: float = Field(
+        gt=0, description="scheme saliency: times lr, the peak learning rate within routes"
     )
     epochs: float = Field(gt=0, description="passes over the training images")
     batch_size: int = Field(ge=2, description="images per step")
@@ -171,7 +201,17 @@ class TrainSettings(ModelSettings):
     label_smoothing: float = Field(
         ge=0, lt=1, description="share of a label's weight spread over all classes of its task"
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        description="of the training steps' convolutions and products; weights, statistics and "
+        "losses stay float32"
+    )
     flip: bool = Field(description="mirror half of the training images left to right")
+    shift: int = Field(ge=0, description="move training images by up to so many pixels; 0: never")
+    colour_jitter: float = Field(
+        ge=0,
+        le=1,
+        description="change training images' brightness and contrast by up to this share; 0: never",
+    )
     ema_decay: float = Field(
         ge=0,
         lt=1,
@@ -199,10 +239,21 @@ class TrainSettings(ModelSettings):
     def _together(self) -> Self:
         if self.nesterov and self.momentum == 0:
             raise ValueError("setting 'nesterov' needs a 'momentum' above 0")
+        if self.label_balance and self.sampler == "all":
+            raise ValueError(
+                "setting 'label_balance' needs 'sampler' paper or covering: images cannot be "
+                "balanced for all tasks at once"
+            )
         if self.ema_decay and self.norm == "batch_per_task" and not self.recalibration_batches:
             raise ValueError(
                 "setting 'ema_decay' needs 'recalibration_batches' above 0: averaged weights have "
                 "no running batch-norm statistics of their own"
+            )
+        if self.scheme == "saliency" and not (self.shared_start or self.init_from):
+            raise ValueError(
+                "setting 'scheme' is 'saliency' and 'shared_start' is 0: nothing has been learnt "
+                "to choose routes from; raise shared_start (0.7), or begin with trained weights "
+                "(init_from)"
             )
         return self
 

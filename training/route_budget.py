@@ -15,6 +15,7 @@ from model.config import ModelConfig, RoutingConfig
 from model.conv_layer import LayerShape
 from model.errors import ConfigError
 from model.routes import kept_units
+from training.saliency import shares
 
 _HALVINGS = 40
 """Of the interval in which the share of saliency is sought: finer than any unit's share."""
@@ -108,8 +109,7 @@ def check_target_cost(config: ModelConfig, routing: RoutingConfig, target: float
 
 def _saliency_kept(scores: Tensor) -> Tensor:
     """Mean share of the saliency that a task's best 1, 2, 3 ... units hold: [units], rising."""
-    shares = scores.double() / scores.double().sum(dim=1, keepdim=True).clamp(min=1e-300)
-    return shares.sort(dim=1, descending=True).values.cumsum(dim=1).mean(dim=0)
+    return shares(scores).sort(dim=1, descending=True).values.cumsum(dim=1).mean(dim=0)
 
 
 def _rounded_up(count: int, units: int, multiple: int) -> int:

@@ -19,6 +19,7 @@ from training.decoding import Decoder, ImageSet
 from training.ema import AveragedWeights
 from training.errors import SettingsError
 from training.evaluation import Evaluation, evaluate, with_thresholds
+from training.evidence import start_config
 from training.normalisation import measured
 from training.prediction import predict
 from training.preparation import decode_split, say, trainable
@@ -131,7 +132,8 @@ def _state_file(request: TrainRequest) -> StateFile:
 def _network(settings: TrainSettings, dataset: Dataset, images: ImageSet) -> RoutedNetwork:
     """With random weights, and normalisation as the training images want it."""
     spec = measured(settings.preprocess(), images.pixels)
-    return build(settings.network(tuple(dataset.tasks), spec), settings.seed)
+    config = settings.network(tuple(dataset.tasks), spec)
+    return build(start_config(settings, config), settings.seed)
 
 
 def _trainer(
@@ -185,7 +187,7 @@ def _use_averages(
         refresh_shared(
             trainer.network,
             images.pixels,
-            map(trainer.sampler.batch, steps),
+            map(trainer.batch, steps),
             trainer.settings.compute,
             lambda done: progress.update(done, SHARED_BATCHES),
         )

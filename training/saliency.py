@@ -74,6 +74,12 @@ def unit_scores(
     return scores
 
 
+def shares(scores: Tensor) -> Tensor:
+    """Each unit's share of its task's saliency: float64 [tasks, units], rows of sum 1 (or 0)."""
+    scores = scores.double()
+    return scores / scores.sum(dim=1, keepdim=True).clamp(min=1e-300)
+
+
 def evidence(logits: Tensor, labels: Tensor) -> Tensor:
     """Log-odds [N] of the labelled class; of the likeliest class where the label is missing.
 

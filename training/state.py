@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class RunState:
     settings: dict[str, Any]
     data: dict[str, str]
     """Source and digest."""
+    phases: dict[str, Any] = field(default_factory=dict)
+    """Of :class:`training.phases.Phases`; empty in states from before there were any."""
 
 
 class StateFile:

@@ -10,23 +10,20 @@ import numpy as np
 import torch
 
 from model.network import RoutedNetwork
-from training.augmentation import random_flip
-from training.budget import Budget
+from training.augmentation import augment
+from training.balance import LabelBalance
 from training.config import TrainSettings
 from training.decoding import ImageSet
 from training.divergence import check_finite
 from training.ema import AveragedWeights
 from training.errors import RunInterruptedError
+from training.evidence import choose_routes, make_room, set_chosen
 from training.interruption import StopRequest
 from training.losses import loss_shape
-from training.optimisation import (
-    clip_gradients,
-    learning_rate,
-    make_optimiser,
-    set_learning_rate,
-)
+from training.optimisation import clip_gradients, make_optimiser, set_learning_rate
+from training.phases import Phases
 from training.progress import ProgressDisplay
-from training.samplers import Batch, make_sampler, step_generator
+from training.samplers import Batch, Sampler, step_generator
 from training.state import RunState, StateFile
 from training.steps import step_loss
 
@@ -39,10 +36,12 @@ class Trainer:
     """One run over one training set; resumable after any step.
 
     Everything random in a step follows from (seed, step), so a run interrupted and resumed gives
-    the very weights of one that was not.
+    the very weights of one that was not. Where routes are chosen, between two steps, the state is
+    saved before and after.
     """
 
     network: RoutedNetwork
+    """Of :func:`training.evidence.start_config`; routed in place where training chooses routes."""
     settings: TrainSettings
     images: ImageSet
     state_file: StateFile
@@ -56,28 +55,40 @@ class Trainer:
     def __post_init__(self) -> None:
         self.device = torch.device(self.settings.device)
         self.network.to(self.device)
-        self.sampler = make_sampler(self.settings, len(self.images), len(self.network.tasks))
+        self.phases = Phases(self.settings, len(self.images), len(self.network.tasks))
         self.loss_shape = loss_shape(self.settings, self.images.labels, self.device)
         self.optimiser = make_optimiser(self.network, self.settings)
+        self._start_average()
+
+    def _start_average(self) -> None:
         decay = self.settings.ema_decay
         self.averaged = AveragedWeights(self.network, decay) if decay else None
-        planned = max(1, round(self.settings.epochs * self.sampler.steps_per_epoch))
-        self.budget = Budget(planned, self.settings.time_limit_s)
+
+    @property
+    def sampler(self) -> Sampler:
+        """Of the present phase."""
+        return self.phases.current.sampler
 
     def resume(self) -> None:
         """Continue from the saved state; StateError where there is none that fits."""
-        state = self.state_file.load(self.network, self.optimiser, self.averaged)
+        state = self.state_file.peek()
+        self.phases.restore(state.phases or {"steps": [state.total_steps]})
+        if self.phases.stage:
+            make_room(self.network, self.settings.routing())
+        self.state_file.load(self.network, self.optimiser, self.averaged)
+        if self.phases.stage:
+            set_chosen(self.network, self.settings.routing(), self.network.routes)
         self.step, self.elapsed_s = state.step, state.elapsed_s
-        self.budget.total_steps = min(self.budget.total_steps, state.total_steps)
 
     def save(self) -> None:
         """Write the state to resume from."""
         state = RunState(
             step=self.step,
-            total_steps=self.budget.total_steps,
+            total_steps=self.phases.total_steps,
             elapsed_s=self.elapsed_s,
             settings=self.settings.model_dump(mode="json"),
             data=self.data,
+            phases=self.phases.state(),
         )
         self.state_file.save(state, self.network, self.optimiser, self.averaged)
 
@@ -93,39 +104,72 @@ class Trainer:
         saved = started = self.clock() - self.elapsed_s
         shown: float | None = None
         with self.stop, progress:
-            while self.step < self.budget.fit(self.step, self.elapsed_s):
-                loss = self._train_step(self.sampler.batch(self.step))
+            while self.phases.go_on(self.step, self.elapsed_s):
+                self._enter_stage(self.phases.stage_of(self.step), started, progress)
+                loss = self._train_step(self.batch(self.step))
                 self.step += 1
                 self.elapsed_s = self.clock() - started
                 shown = loss if shown is None else _SMOOTHING * shown + (1 - _SMOOTHING) * loss
-                progress.update(self.step, self.budget.total_steps, self._note(shown))
+                progress.update(self.step, self.phases.total_steps, self._note(shown))
                 if self.stop.requested:
                     self.save()
-                    raise RunInterruptedError(
-                        f"interrupted after step {self.step} of {self.budget.total_steps}; the "
-                        "same command with --resume goes on from there"
-                    )
+                    raise self._interrupted()
                 if self.elapsed_s - (saved - started) > self.settings.checkpoint_interval_s:
                     self.save()
                     saved = self.clock()
+            # A time limit may have left no step for the last stage, but its routes are promised.
+            self._enter_stage(self.phases.last_stage, started, progress)
         self.save()
+
+    def _enter_stage(self, stage: int, started: float, progress: ProgressDisplay) -> None:
+        """Choose the routes of ``stage``, unless that is done; to be interrupted at any moment."""
+        if stage == self.phases.stage:
+            return
+        self.save()
+
+        def advance(what: str, done: int, total: int) -> None:
+            note = f"{what}: {done} of {total}"
+            progress.update(self.step, self.phases.total_steps, note)
+            if self.stop.requested:
+                raise self._interrupted()  # what was saved is from before this stage
+
+        choose_routes(
+            self.network, self.settings, self.images, stage / self.phases.last_stage, advance
+        )
+        self.network.train()
+        # Gradients and weights of before say little about a network with other routes.
+        self.optimiser.state.clear()
+        self._start_average()
+        self.phases.stage = stage
+        self.elapsed_s = self.clock() - started
+        self.save()
+
+    def _interrupted(self) -> RunInterruptedError:
+        return RunInterruptedError(
+            f"interrupted after step {self.step} of {self.phases.total_steps}; the same command "
+            "with --resume goes on from there"
+        )
+
+    def batch(self, step: int) -> Batch:
+        """Images and tasks of step ``step``, counted from 0."""
+        batch = self.sampler.batch(step)
+        if self.settings.label_balance and not self.sampler.every_task:
+            batch = LabelBalance(self.images.labels, self.settings.seed).redraw(batch, step)
+        return batch
 
     def _train_step(self, batch: Batch) -> float:
         images = torch.from_numpy(self.images.pixels[batch.images]).to(self.device)
-        if self.settings.flip:
-            images = random_flip(images, step_generator(self.settings.seed, self.step))
+        images = augment(images, self.settings, step_generator(self.settings.seed, self.step))
         labels = self.images.labels[batch.images][:, list(batch.tasks)].astype(np.int64)
-        set_learning_rate(
-            self.optimiser,
-            learning_rate(self.settings, self.step / self.budget.total_steps),
-        )
+        set_learning_rate(self.optimiser, self.phases.learning_rate(self.step))
         loss = step_loss(
             self.network,
             images,
             torch.from_numpy(labels).to(self.device),
             batch.tasks,
-            self.settings.compute,
+            self.phases.current.compute,
             self.loss_shape,
+            self.settings.precision,
         )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

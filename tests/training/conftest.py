@@ -17,6 +17,7 @@ from model.network import RoutedNetwork, build
 from model.tasks import Task
 from training.config import TrainSettings
 from training.decoding import ImageSet
+from training.evidence import start_config
 from training.settings_files import load_settings
 
 SIDE = 28
@@ -63,7 +64,8 @@ TASKS = (
 
 
 def tiny_network(settings: TrainSettings, tasks: tuple[Task, ...] = TASKS) -> RoutedNetwork:
-    return build(settings.network(tasks, settings.preprocess()), settings.seed)
+    config = settings.network(tasks, settings.preprocess())
+    return build(start_config(settings, config), settings.seed)
 
 
 def tiny_images(count: int = 24, seed: int = 0) -> ImageSet:

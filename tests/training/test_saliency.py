@@ -43,7 +43,7 @@ def by_hand(network: RoutedNetwork, layers: list[int]) -> dict[int, Tensor]:
     found = {layer: torch.zeros(len(TASKS), network.layers[layer].shape.units) for layer in layers}
     for image, labels in zip(IMAGES.pixels, IMAGES.labels, strict=True):
         for task in range(len(TASKS)):
-            activations = []
+            activations: list[Tensor] = []
             x = network.normalise(torch.from_numpy(image[None]))
             for layer in network.layers:
                 x = layer.conv(x)
@@ -54,9 +54,9 @@ def by_hand(network: RoutedNetwork, layers: list[int]) -> dict[int, Tensor]:
                 x = F.max_pool2d(x, 2) if layer.shape.pool else x
             logits = network.heads(x.mean(dim=(2, 3)), task)
             target = evidence(logits, torch.tensor([int(labels[task])]))
-            gradients = torch.autograd.grad(target[0], [activations[layer] for layer in layers])
-            for layer, gradient in zip(layers, gradients, strict=True):
-                found[layer][task] += (activations[layer] * gradient).sum(dim=(0, 2, 3)).abs()
+            gradients = torch.autograd.grad(target[0], [activations[index] for index in layers])
+            for index, gradient in zip(layers, gradients, strict=True):
+                found[index][task] += (activations[index] * gradient).sum(dim=(0, 2, 3)).abs()
     return found
 
 
