@@ -59,6 +59,11 @@ class Sampler:
     def batch_size(self) -> int:
         return self._batch_size
 
+    @property
+    def every_task(self) -> bool:
+        """Whether every step has all tasks, so that its images cannot suit any one of them."""
+        return isinstance(self._draw, AllDraw)
+
     def batch(self, step: int) -> Batch:
         """Step ``step`` of the run, counted from 0."""
         epoch, position = divmod(step, self.steps_per_epoch)

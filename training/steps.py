@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from model.network import RoutedNetwork
 from training.losses import PLAIN, LossShape, masked_loss
 
 Compute = Literal["cut", "masked"]
+Precision = Literal["float32", "bfloat16"]
 
 
 def task_logits(
@@ -29,6 +31,7 @@ def step_loss(
     tasks: Sequence[int],
     compute: Compute,
     shape: LossShape = PLAIN,
+    precision: Precision = "float32",
 ) -> Tensor:
     """Loss of one step.
 
@@ -36,5 +39,9 @@ def step_loss(
         images: uint8 [N, H, W, 3].
         labels: int64 [N, len(tasks)], class index or MISSING.
         shape: the loss of one label, for all tasks of the network.
+        precision: of convolutions and matrix products; the loss itself is float32.
     """
-    return masked_loss(task_logits(network, images, tasks, compute), labels, shape.of(tasks))
+    autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    with autocast:
+        logits = task_logits(network, images, tasks, compute)
+    return masked_loss([one.float() for one in logits], labels, shape.of(tasks))

@@ -49,6 +49,8 @@ def test_paper_never_has_a_task_twice_in_a_step() -> None:
 def test_all_has_every_task_in_every_step() -> None:
     sampler = make_sampler(tiny(sampler="all"), images=20, tasks=5)
     assert sampler.batch(7).tasks == (0, 1, 2, 3, 4)
+    assert sampler.every_task
+    assert not make_sampler(tiny(sampler="paper"), images=20, tasks=1).every_task
 
 
 def test_an_epoch_sees_every_image_once_and_the_next_in_another_order() -> None:

@@ -99,6 +99,8 @@ def test_another_seed_gives_another_run(tmp_path: Path) -> None:
         {"sampler": "all", "norm": "batch", "nesterov": True, "weight_decay": 0.01},
         {"optimiser": "adamw", "lr": 0.001, "weight_decay": 0.01, "max_grad_norm": 0.5},
         {"ema_decay": 0.9, "positive_weight_limit": 3, "focal_gamma": 1, "label_smoothing": 0.1},
+        {"label_balance": True, "shift": 2, "colour_jitter": 0.2, "flip": True},
+        {"precision": "bfloat16", "sampler": "covering", "tasks_per_step": 2},
     ],
 )
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(
