@@ -8,7 +8,17 @@ from __future__ import annotations
 import difflib
 
 from training.errors import SourceError
-from training.sources import builtin, csv_table, pack
+from training.sources import (
+    builtin,
+    celeba,
+    cifar10,
+    csv_table,
+    cub200,
+    decathlon,
+    fashion_mnist,
+    pack,
+    zappos50k,
+)
 from training.sources.base import MISSING, SPLITS, Dataset, Images, Labels, SourceOptions, Split
 from training.sources.registry import SourceKind
 
@@ -25,7 +35,18 @@ __all__ = [
 ]
 
 KINDS: dict[str, SourceKind] = {
-    kind.scheme: kind for kind in (builtin.KIND, pack.KIND, csv_table.KIND)
+    kind.scheme: kind
+    for kind in (
+        builtin.KIND,
+        pack.KIND,
+        csv_table.KIND,
+        fashion_mnist.KIND,
+        cifar10.KIND,
+        celeba.KIND,
+        cub200.KIND,
+        zappos50k.KIND,
+        decathlon.KIND,
+    )
 }
 
 

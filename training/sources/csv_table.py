@@ -56,7 +56,7 @@ def read_csv(argument: str, options: SourceOptions) -> Dataset:
     split, split_notes = _split(table, options.split_seed)
     return Dataset(
         source=f"csv:{argument}",
-        digest=files_digest(_table_files(path), images.paths),
+        digest=files_digest(_table_files(path), images.paths()),
         tasks=tasks,
         labels=labels,
         split=split,
@@ -127,13 +127,12 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
 
 def _images(table: Table) -> FileImages:
     """The named files, every one of which must exist."""
-    names = table.columns[IMAGE_COLUMN]
-    paths = [table.path.parent / name for name in names]
-    for row, (name, path) in enumerate(zip(names, paths, strict=True)):
+    images = FileImages(table.path.parent, table.columns[IMAGE_COLUMN])
+    for row, (name, path) in enumerate(zip(images.names, images.paths(), strict=True)):
         if not name or not path.is_file():
             problem = f"there is no file {path}" if name else "the cell is empty"
             raise DataError(f"{table.place(row, IMAGE_COLUMN)}: {problem}", image=name)
-    return FileImages(paths, names)
+    return images
 
 
 def _tasks(table: Table, given: Mapping[str, Task]) -> tuple[TaskSet, Labels, tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,16 +49,20 @@ class PackedImages:
 
 @dataclass(frozen=True)
 class FileImages:
-    """One file per image; names are as the data set wrote them."""
+    """One file per image; names are paths below one folder, as the data set wrote them."""
 
-    paths: Sequence[Path]
+    folder: Path
     names: Sequence[str]
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.names)
 
     def name(self, index: int) -> str:
         return self.names[index]
 
     def read(self, index: int) -> bytes:
-        return self.paths[index].read_bytes()
+        return (self.folder / self.names[index]).read_bytes()
+
+    def paths(self) -> Iterator[Path]:
+        """Made as they are asked for: a million of them would not be small."""
+        return (self.folder / name for name in self.names)

@@ -1,4 +1,4 @@
-"""Tasks and labels derived from one class index per image."""
+"""Tasks and labels derived from lists of attributes, or from one class index per image."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from model.tasks import Task
+from model.errors import ConfigError
+from model.tasks import Task, TaskSet
+from training.errors import DataError
 from training.sources.base import MISSING, Labels
 
 CATEGORY = "category"
@@ -36,3 +39,17 @@ def members(y: NDArray[np.int16], positive: Sequence[int]) -> Labels:
     """Binary labels [N]: whether y is one of ``positive``; missing where y is."""
     labels = np.isin(y, positive).astype(np.int16)
     return np.where(y == MISSING, np.int16(MISSING), labels)
+
+
+def binary_tasks(names: Sequence[str], groups: Sequence[str], source: str) -> TaskSet:
+    """One yes/no task for each attribute.
+
+    Raises:
+        DataError: no attributes, one listed twice, or one that cannot name a task.
+    """
+    try:
+        return TaskSet(
+            Task(name=name, group=group) for name, group in zip(names, groups, strict=True)
+        )
+    except (ValidationError, ConfigError) as error:
+        raise DataError(f"{source}: its attributes cannot be tasks: {error}") from error
