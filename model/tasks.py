@@ -40,6 +40,20 @@ class Calibration(BaseModel):
     scale: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
     shift: float = Field(default=0.0, allow_inf_nan=False)
 
+    @model_validator(mode="after")
+    def _of_its_method(self) -> Calibration:
+        """Readers apply scale and shift whatever the method, so they must mean what it says."""
+        if self.method == "none" and (self.scale, self.shift) != (1.0, 0.0):
+            raise ValueError(
+                f"calibration method 'none' with scale {self.scale:g} and shift {self.shift:g}; "
+                "it has scale 1 and shift 0, or another method"
+            )
+        if self.method == "temperature" and self.shift != 0.0:
+            raise ValueError(
+                f"calibration method 'temperature' with shift {self.shift:g}; only 'platt' shifts"
+            )
+        return self
+
 
 class Task(BaseModel):
     """One question about an image.

@@ -223,6 +223,10 @@ class TrainSettings(ModelSettings):
         description="norm batch_per_task: batches per task from which statistics are taken anew "
         "after training; 0 keeps the running averages",
     )
+    calibration: Literal["none", "platt", "temperature"] = Field(
+        description="fitted on the validation images, towards the identity where labels are few: "
+        "scale and shift of each logit (platt), its scale alone, or nothing"
+    )
     threshold_objective: Literal["balanced_accuracy", "f1", "accuracy"] = Field(
         description="what each binary task's threshold maximises on the validation images"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +69,7 @@ def evaluate(
 
 
 def with_thresholds(
-    tasks: TaskSet, predictions: list[Floats], labels: Labels, objective: Objective
+    tasks: Sequence[Task], predictions: list[Floats], labels: Labels, objective: Objective
 ) -> tuple[Task, ...]:
     """The tasks with each binary one's threshold chosen on these images; others as they are."""
     return tuple(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -10,24 +10,25 @@ import torch
 from model.decision import Floats, probabilities
 from model.network import RoutedNetwork
 from model.preprocess import Pixels
+from model.tasks import Task
 
 BATCH_SIZE = 128
 
 
-def predict(
+def predict_logits(
     network: RoutedNetwork,
     pixels: Pixels,
     batch_size: int = BATCH_SIZE,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Floats]:
-    """Calibrated probabilities of every task for every image, at subnet cost.
+    """Logits of every task for every image, at subnet cost.
 
     Args:
         pixels: uint8 [N, H, W, 3].
         advance: told the images done and in total.
 
     Returns:
-        For each task [N] of P(classes[1]) where it is binary, else [N, classes].
+        For each task [N, outputs], as the network gives them: before calibration.
     """
     network.eval()
     device = next(network.parameters()).device
@@ -40,6 +41,29 @@ def predict(
                 part.append(logits.float().numpy(force=True))
             advance(min(start + batch_size, len(pixels)), len(pixels))
     return [
-        probabilities(task, np.concatenate(part or [np.empty((0, task.outputs), dtype=np.float32)]))
+        np.concatenate(part or [np.empty((0, task.outputs), dtype=np.float32)])
         for task, part in zip(network.tasks, parts, strict=True)
     ]
+
+
+def predict(
+    network: RoutedNetwork,
+    pixels: Pixels,
+    batch_size: int = BATCH_SIZE,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Floats]:
+    """Calibrated probabilities of every task for every image.
+
+    Args:
+        pixels: uint8 [N, H, W, 3].
+        advance: told the images done and in total.
+
+    Returns:
+        For each task [N] of P(classes[1]) where it is binary, else [N, classes].
+    """
+    return task_probabilities(network.tasks, predict_logits(network, pixels, batch_size, advance))
+
+
+def task_probabilities(tasks: Sequence[Task], logits: Sequence[Floats]) -> list[Floats]:
+    """Calibrated probabilities from the logits [N, outputs] of each task."""
+    return [probabilities(task, part) for task, part in zip(tasks, logits, strict=True)]

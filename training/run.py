@@ -13,6 +13,7 @@ from rich.console import Console
 from model.errors import RepositoryError
 from model.network import RoutedNetwork, build
 from model.repository import Repository
+from training.calibration import calibrated
 from training.card import model_card
 from training.config import TrainSettings
 from training.decoding import Decoder, ImageSet
@@ -21,7 +22,7 @@ from training.errors import SettingsError
 from training.evaluation import Evaluation, evaluate, with_thresholds
 from training.evidence import start_config
 from training.normalisation import measured
-from training.prediction import predict
+from training.prediction import predict_logits, task_probabilities
 from training.preparation import decode_split, say, trainable
 from training.progress import progress_display
 from training.recalibration import SHARED_BATCHES, recalibrate, refresh_shared
@@ -167,11 +168,13 @@ def _finished(
             progress.update,
         )
     if not len(val):
-        say(console, "note: no validation images: every threshold stays at 0.5")
+        say(console, "note: no validation images: no calibration, every threshold stays at 0.5")
         return network
     with progress_display(console, "thresholds") as progress:
-        predictions = predict(network, val.pixels, advance=progress.update)
-    tasks = with_thresholds(network.tasks, predictions, val.labels, settings.threshold_objective)
+        logits = predict_logits(network, val.pixels, advance=progress.update)
+    tasks = calibrated(network.tasks, logits, val.labels, settings.calibration)
+    predictions = task_probabilities(tasks, logits)
+    tasks = with_thresholds(tasks, predictions, val.labels, settings.threshold_objective)
     chosen = RoutedNetwork(network.config.replace(tasks=tasks)).to(trainer.device)
     chosen.load_state_dict(network.state_dict())
     return chosen.eval()

@@ -86,10 +86,10 @@ def test_classes_must_be_two_or_more_different_names(
         {"threshold": 1.01},
         {"threshold": math.nan},
         {"calibration": {"method": "isotonic"}},
-        {"calibration": {"scale": 0.0}},
-        {"calibration": {"scale": -1.0}},
-        {"calibration": {"scale": math.inf}},
-        {"calibration": {"shift": math.nan}},
+        {"calibration": {"method": "platt", "scale": 0.0}},
+        {"calibration": {"method": "platt", "scale": -1.0}},
+        {"calibration": {"method": "platt", "scale": math.inf}},
+        {"calibration": {"method": "platt", "shift": math.nan}},
         {"treshold": 0.4},
         {"calibration": {"temperature": 2.0}},
     ],
@@ -195,3 +195,16 @@ def test_a_flood_of_unknown_names_costs_little_time() -> None:
         tasks.select(names)
     assert time.process_time() - started < 3.0  # minutes, were every name compared
     assert len(caught.value.unknown) == 20_000
+
+
+@pytest.mark.parametrize(
+    ("calibration", "message"),
+    [
+        ({"scale": 2.0}, "'none' with scale 2 and shift 0; it has scale 1 and shift 0"),
+        ({"shift": -0.5}, "'none' with scale 1 and shift -0.5"),
+        ({"method": "temperature", "shift": 0.1}, "'temperature' with shift 0.1; only 'platt'"),
+    ],
+)
+def test_a_calibration_does_what_its_method_says(calibration: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Task.model_validate({"name": "t", "calibration": calibration})

@@ -18,6 +18,7 @@ from tests.training.conftest import CsvMaker, PackMaker, tiny, tiny_images
 from training.decoding import Decoder
 from training.errors import DataError, RunInterruptedError, SettingsError, StateError
 from training.pixel_cache import PixelCache
+from training.prediction import predict
 from training.run import Published, TrainRequest, train
 from training.trainer import Trainer
 
@@ -85,6 +86,31 @@ def test_the_same_seed_publishes_the_same_weights(make_pack: PackMaker, tmp_path
     repository = Repository(tmp_path / "models")
     one, other = repository.read("m", 1).state, repository.read("m", 2).state
     assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_calibration_and_thresholds_on_it_are_published(
+    make_pack: PackMaker, tmp_path: Path
+) -> None:
+    split = np.array((["train"] * 4 + ["val"] * 12 + ["test"] * 4) * 8)
+    images = tiny_images(160)
+    attr = (images.labels > 0).astype(np.uint8)
+    source = f"pack:{make_pack(images=images.pixels, attr=attr, split=split)}"
+    plain, _ = run(source, tmp_path)
+    fitted, _ = run(source, tmp_path, calibration="platt")
+    repository = Repository(tmp_path / "models")
+    before, after = (repository.read("m", version) for version in (1, 2))
+    for one, other in zip(before.config.tasks, after.config.tasks, strict=True):
+        assert one.calibration.method == "none"
+        assert other.calibration.method == "platt"
+        assert other.calibration.scale != 1
+    val = split == "val"
+    rarest = np.minimum(attr[val].sum(axis=0), (1 - attr[val]).sum(axis=0))
+    assert [task.calibrated for task in after.config.tasks] == (rarest >= 25).tolist()
+    mean = [p.mean() for p in predict(after.network(), images.pixels[val])]
+    # What Platt scaling promises on the images that it was fitted on, but for the prior.
+    assert mean == pytest.approx(attr[val].mean(axis=0), abs=0.03)
+    # Calibration keeps the order of the images.
+    assert fitted.evaluation.macro["auroc"] == pytest.approx(plain.evaluation.macro["auroc"])
 
 
 def test_selected_tasks_only(make_pack: PackMaker, tmp_path: Path) -> None:
