@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from model.config import PreprocessConfig
 from model.errors import ImageError
 from model.preprocess import ImageLimits, Pixels, load_image, load_pixels
-from training.errors import DataError
 from training.pixel_cache import DecodedChunk, Failure, PixelCache
 from training.sources import Dataset, Images, Labels, Split
 
@@ -62,9 +61,6 @@ class Decoder:
 
         Args:
             advance: told how many more images are done.
-
-        Raises:
-            DataError: there are images, and not one of them can be read.
         """
         indices = dataset.indices(split)
         image_shape = (spec.height, spec.width, 3)
@@ -79,11 +75,6 @@ class Decoder:
             Unreadable(dataset.images.name(int(indices[failure.position])), failure.reason)
             for failure in failures
         )
-        if unreadable and not len(rows):
-            raise DataError(
-                f"{dataset.source}: none of the {len(indices)} {split} images can be read; the "
-                f"first is {unreadable[0].name}: {unreadable[0].reason}"
-            )
         return ImageSet(pixels, dataset.labels[rows], unreadable)
 
     def _chunks(
