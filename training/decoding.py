@@ -84,35 +84,36 @@ class Decoder:
         spec: PreprocessConfig,
         advance: Callable[[int], None],
     ) -> Iterator[DecodedChunk]:
-        def decode(index: int) -> Pixels | str:
-            return _decode_one(images, index, spec)
+        def decode(job: tuple[int, int]) -> Pixels | Failure:
+            position, index = job
+            return _decode_one(images, index, spec, position)
 
         with ThreadPoolExecutor(
             self.workers
         ) as pool:  # Pillow decodes outside the interpreter lock
             for start in range(0, len(indices), _CHUNK_IMAGES):
                 part = indices[start : start + _CHUNK_IMAGES].tolist()
-                results = list(pool.map(decode, part))
+                results = list(pool.map(decode, enumerate(part, start)))
                 advance(len(part))
                 yield DecodedChunk(
-                    [result for result in results if not isinstance(result, str)],
-                    [
-                        Failure(start + offset, result)
-                        for offset, result in enumerate(results)
-                        if isinstance(result, str)
-                    ],
+                    [result for result in results if not isinstance(result, Failure)],
+                    [result for result in results if isinstance(result, Failure)],
                 )
 
 
-def _decode_one(images: Images, index: int, spec: PreprocessConfig) -> Pixels | str:
+def _decode_one(
+    images: Images, index: int, spec: PreprocessConfig, position: int
+) -> Pixels | Failure:
     """Pixels [H, W, 3], or why there are none."""
     try:
         data = images.read(index)
         if isinstance(data, bytes):
             return load_image(data, spec, _LIMITS).pixels
         return load_pixels(data, spec)
-    except (ImageError, OSError) as error:
-        return str(error)
+    except ImageError as error:
+        return Failure(position, str(error))
+    except OSError as error:  # a server away, a permission: not the file's contents
+        return Failure(position, str(error), retry=True)
 
 
 def _in_memory(

@@ -28,6 +28,8 @@ class Failure:
     position: int
     """Within the images asked for."""
     reason: str
+    retry: bool = False
+    """The file could not be read at all, which may pass: a later run tries again."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,22 @@ class PixelCache:
     ) -> tuple[Pixels, list[Failure]]:
         """A read-only map [N, H, W, 3] of the entry, written from ``chunks`` if it is not there."""
         pixels, about = self.folder / f"{key}.rgb", self.folder / f"{key}.json"
-        if not about.is_file():
+        images, failures = _read(about) if about.is_file() else (0, [])
+        if not about.is_file() or any(failure.retry for failure in failures):
             self.folder.mkdir(parents=True, exist_ok=True)
+            about.unlink(missing_ok=True)  # never beside pixels that it does not describe
             _write(pixels, about, chunks)
-        entry: dict[str, Any] = json.loads(about.read_text(encoding="utf-8"))
-        failures = [Failure(**failure) for failure in entry["failures"]]
-        if not entry["images"]:  # an empty file cannot be mapped
+            images, failures = _read(about)
+        if not images:  # an empty file cannot be mapped
             return np.empty((0, *image_shape), dtype=np.uint8), failures
-        shape = (entry["images"], *image_shape)
+        shape = (images, *image_shape)
         return np.memmap(pixels, dtype=np.uint8, mode="r", shape=shape), failures
+
+
+def _read(about: Path) -> tuple[int, list[Failure]]:
+    """Number of images in an entry, and what could not be decoded."""
+    entry: dict[str, Any] = json.loads(about.read_text(encoding="utf-8"))
+    return entry["images"], [Failure(**failure) for failure in entry["failures"]]
 
 
 def _write(pixels: Path, about: Path, chunks: Iterable[DecodedChunk]) -> None:

@@ -135,6 +135,27 @@ def test_a_second_run_reads_the_map_and_no_image(tmp_path: Path) -> None:
     assert images.reads == 6
 
 
+def test_a_file_that_can_be_read_again_is_no_longer_left_out(tmp_path: Path) -> None:
+    @dataclass
+    class Away(ListImages):
+        away: bool = True
+
+        def read(self, index: int) -> bytes:
+            if self.away and index == 1:
+                raise PermissionError("permission denied")
+            return super().read(index)
+
+    images = Away([png(0), png(1), b""])
+    decoder = Decoder(PixelCache(tmp_path), in_memory_bytes=0)
+    assert len(decoder.decode(dataset(images), "train", SPEC)) == 1
+    images.away = False
+    decoded = decoder.decode(dataset(images), "train", SPEC)
+    assert [one.name for one in decoded.unreadable] == ["2.png"]
+    reads = images.reads
+    assert len(decoder.decode(dataset(images), "train", SPEC)) == 2
+    assert images.reads == reads
+
+
 def test_an_unfinished_entry_is_written_again(tmp_path: Path) -> None:
     decoder = Decoder(PixelCache(tmp_path), in_memory_bytes=0)
     images = ListImages([png(0), png(1)])
