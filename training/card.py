@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from model.config import ModelConfig
+from training.calibration import ENOUGH
 from training.evaluation import Evaluation
 from training.tables import markdown_table
 
@@ -51,16 +52,55 @@ def model_card(
             "`accuracy`, `balanced`, `precision`, `recall` and `F1` are at the task's threshold, "
             "chosen on validation images.",
             "",
+            *_macro(evaluation),
             markdown_table(evaluation),
             "",
             "## Limits",
             "- The figures hold for images like those it was trained on; others get answers too, "
             "and just as confident ones.",
-            "- Probabilities are the network's own unless a task says `calibrated`.",
+            f"- {_calibration(config)}",
             "- Whether the images may be used for a product is a matter of their licence, not of "
             "this file.",
             "",
         ]
+    )
+
+
+_SUMMARY = {
+    "accuracy": "accuracy",
+    "majority": "majority",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "F1",
+    "average_precision": "average precision",
+    "auroc": "AUROC",
+    "ece": "calibration error (ECE)",
+}
+"""Macro figures that are told with their intervals."""
+
+
+def _macro(evaluation: Evaluation) -> list[str]:
+    """Means over all tasks with their intervals, and an empty line; nothing without intervals."""
+    intervals, macro = evaluation.intervals, evaluation.macro
+    if intervals is None:
+        return []
+    told = [
+        f"{words} {macro[name]:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+        for name, words in _SUMMARY.items()
+        if (interval := intervals.macro[name]) is not None and macro[name] is not None
+    ]
+    return [
+        f"Means over all tasks, in brackets where they lie by chance (95 % of {intervals.resamples}"
+        f" resamples of the images): {', '.join(told)}.",
+        "",
+    ]
+
+
+def _calibration(config: ModelConfig) -> str:
+    count, total = sum(task.calibrated for task in config.tasks), len(config.tasks)
+    which = f"{count or 'none'} of the {total} tasks {'is' if count < 2 else 'are'} calibrated"
+    return (
+        f"Probabilities: {which}: fitted on validation images with at least {ENOUGH} labels of its "
+        "rarest class. The others' are less to be relied on."
     )
 
 

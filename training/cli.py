@@ -1,4 +1,8 @@
-"""``python -m training``: the commands, and what an error looks like to a person."""
+"""``python -m training``: the commands, and what an error looks like to a person.
+
+Commands import PyTorch and what needs it when they run, so that `--help` and wrong usage do not
+wait.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from training.commands.evaluate import evaluate_command
 from training.commands.init import init_command
 from training.commands.train import train_command
 from training.errors import EXIT_DONE, EXIT_ERROR, exit_code
-from training.preparation import say
+from training.messages import say
 
 _CLICK_INTERRUPTED = 130
 

@@ -231,6 +231,10 @@ class TrainSettings(ModelSettings):
         description="what each binary task's threshold maximises on the validation images"
     )
 
+    bootstrap_resamples: int = Field(
+        ge=0, description="resamples of the held-out images for 95 % intervals of figures; 0: none"
+    )
+
     time_limit_s: float = Field(
         ge=0,
         description="seconds for the training steps; the schedule is shortened to fit; 0: none",

@@ -9,6 +9,7 @@ from typing import Any
 from model.decision import Floats
 from model.network import RoutedNetwork
 from model.tasks import Task, TaskSet
+from training.bootstrap import RESAMPLES, Intervals, bootstrap
 from training.decoding import ImageSet
 from training.metrics import TaskFigures, group_figures, mean_figures, task_figures
 from training.prediction import predict
@@ -26,6 +27,8 @@ class Evaluation:
     tasks: TaskSet
     figures: dict[str, TaskFigures]
     """By task name."""
+    intervals: Intervals | None = None
+    """None where no images were resampled."""
 
     @property
     def macro(self) -> dict[str, float | None]:
@@ -48,13 +51,22 @@ class Evaluation:
                 task.name: {"group": task.group, **self.figures[task.name].to_json()}
                 for task in self.tasks
             },
+            "intervals": None if self.intervals is None else self.intervals.to_json(),
         }
 
 
 def evaluate(
-    network: RoutedNetwork, images: ImageSet, split: str, progress: ProgressDisplay
+    network: RoutedNetwork,
+    images: ImageSet,
+    split: str,
+    progress: ProgressDisplay,
+    resamples: int = RESAMPLES,
 ) -> Evaluation:
-    """Predict every task for every image and compare with the labels."""
+    """Predict every task for every image and compare with the labels.
+
+    Args:
+        resamples: of the bootstrap; 0 for no intervals.
+    """
     with progress:
         predictions = predict(network, images.pixels, advance=progress.update)
     return Evaluation(
@@ -65,6 +77,9 @@ def evaluate(
             task.name: task_figures(task, predictions[index], images.labels[:, index])
             for index, task in enumerate(network.tasks)
         },
+        bootstrap(network.tasks, predictions, images.labels, resamples)
+        if resamples and len(images)
+        else None,
     )
 
 

@@ -1,4 +1,7 @@
-"""Held-out figures of one task, by torchmetrics; what the data cannot say is None."""
+"""Held-out figures of one task, by torchmetrics; what the data cannot say is None.
+
+torchmetrics is imported where it is used: it takes seconds, which `--help` should not wait for.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.functional import classification as tm
 
 from model.tasks import Task
 from training.sources import MISSING, Labels
@@ -39,9 +41,16 @@ class TaskFigures:
     precision: float | None
     recall: float | None
     balanced_accuracy: float | None
+    balanced_accuracy_at_half: float | None
+    """Binary tasks: balanced accuracy at threshold 0.5."""
     f1: float | None
     average_precision: float | None
     auroc: float | None
+    ece: float | None
+    """Expected calibration error over CALIBRATION_BINS bins: of P(classes[1]) for a binary task, of
+    the likeliest class's probability otherwise."""
+    rate_error: float | None
+    """Binary tasks: how far the mean probability is from the share of ``classes[1]``."""
     threshold: float | None
 
     def to_json(self) -> dict[str, float | int | None]:
@@ -56,10 +65,15 @@ AVERAGED = (
     "precision",
     "recall",
     "balanced_accuracy",
+    "balanced_accuracy_at_half",
     "f1",
     "average_precision",
     "auroc",
+    "ece",
+    "rate_error",
 )
+
+CALIBRATION_BINS = 15
 
 
 def task_figures(task: Task, probabilities: Floats, labels: Labels) -> TaskFigures:
@@ -90,9 +104,14 @@ def task_figures(task: Task, probabilities: Floats, labels: Labels) -> TaskFigur
         precision=figures.get("precision"),
         recall=figures.get("recall"),
         balanced_accuracy=figures.get("balanced_accuracy"),
+        balanced_accuracy_at_half=figures.get("balanced_accuracy_at_half"),
         f1=figures.get("f1"),
         average_precision=figures.get("average_precision"),
         auroc=figures.get("auroc"),
+        ece=_calibration_error(task, scores, target) if len(target) else None,
+        rate_error=abs(float(scores.mean() - (target == 1).float().mean()))
+        if binary_only
+        else None,
         threshold=task.threshold if task.is_binary else None,
     )
 
@@ -123,13 +142,18 @@ def _share(right: Tensor) -> float | None:
 
 
 def _binary(scores: Tensor, target: Tensor, threshold: float) -> dict[str, float]:
+    from torchmetrics.functional import classification as tm
+
     # torchmetrics calls a score above the threshold positive, we one at the threshold too.
-    said = (scores >= threshold).long()
+    said, at_half = (scores >= threshold).long(), (scores >= 0.5).long()
     recall = float(tm.binary_recall(said, target))
+    recall_at_half = float(tm.binary_recall(at_half, target))
+    specificity_at_half = float(tm.binary_specificity(at_half, target))
     return {
         "precision": float(tm.binary_precision(said, target)),
         "recall": recall,
         "balanced_accuracy": (recall + float(tm.binary_specificity(said, target))) / 2,
+        "balanced_accuracy_at_half": (recall_at_half + specificity_at_half) / 2,
         "f1": float(tm.binary_f1_score(said, target)),
         "average_precision": float(tm.binary_average_precision(scores, target)),
         "auroc": float(tm.binary_auroc(scores, target)),
@@ -138,6 +162,8 @@ def _binary(scores: Tensor, target: Tensor, threshold: float) -> dict[str, float
 
 def _multiclass(scores: Tensor, target: Tensor, occurs: Tensor) -> dict[str, float]:
     """Means over the classes that occur: others have no recall and no average precision."""
+    from torchmetrics.functional import classification as tm
+
     count = scores.shape[1]
     said = scores.argmax(dim=1)
     one_vs_rest = [
@@ -154,6 +180,15 @@ def _multiclass(scores: Tensor, target: Tensor, occurs: Tensor) -> dict[str, flo
         "average_precision": _mean(tm.binary_average_precision(*pair) for pair in one_vs_rest),
         "auroc": _mean(tm.binary_auroc(*pair) for pair in one_vs_rest),
     }
+
+
+def _calibration_error(task: Task, scores: Tensor, target: Tensor) -> float:
+    from torchmetrics.functional import classification as tm
+
+    if task.is_binary:
+        return float(tm.binary_calibration_error(scores, target, CALIBRATION_BINS))
+    classes = len(task.classes)
+    return float(tm.multiclass_calibration_error(scores, target, classes, CALIBRATION_BINS))
 
 
 def _mean(values: Iterable[Tensor]) -> float:

@@ -10,6 +10,7 @@ from rich.console import Console
 from model.config import PreprocessConfig
 from training.decoding import Decoder, ImageSet
 from training.errors import DataError
+from training.messages import say
 from training.progress import progress_display
 from training.sources import MISSING, Dataset, Split
 
@@ -61,8 +62,3 @@ def decode_split(
             f"out: {first}{more}",
         )
     return images
-
-
-def say(console: Console, text: str) -> None:
-    """A plain line: names from the data are not markup."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -21,9 +21,10 @@ from training.ema import AveragedWeights
 from training.errors import SettingsError
 from training.evaluation import Evaluation, evaluate, with_thresholds
 from training.evidence import start_config
+from training.messages import say
 from training.normalisation import measured
 from training.prediction import predict_logits, task_probabilities
-from training.preparation import decode_split, say, trainable
+from training.preparation import decode_split, trainable
 from training.progress import progress_display
 from training.recalibration import SHARED_BATCHES, recalibrate, refresh_shared
 from training.resumption import check_resumable, check_startable
@@ -94,7 +95,9 @@ def train(request: TrainRequest, console: Console) -> Published:
 
     held_out: Split = "test" if len(splits["test"]) else "val"
     progress = progress_display(console, "evaluating")
-    evaluation = evaluate(network, splits[held_out], held_out, progress)
+    evaluation = evaluate(
+        network, splits[held_out], held_out, progress, settings.bootstrap_resamples
+    )
     about = _about(dataset, splits, trainer)
     version = Repository(request.repository).publish(
         request.name,

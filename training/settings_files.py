@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 import training
-from model.backbones import layer_shapes
 from training.config import ModelSettings, TrainSettings
 from training.errors import SettingsError
 
@@ -51,6 +50,8 @@ def load_settings(
 
 def _check_network(settings: ModelSettings) -> None:
     """What the model would refuse later, refused before any data is read."""
+    from model.backbones import layer_shapes  # imports PyTorch
+
     settings.preprocess()
     settings.head()
     layers = layer_shapes(settings.backbone(), settings.image_size)

@@ -17,11 +17,13 @@ COLUMNS = {
     "accuracy": "accuracy",
     "accuracy_at_half": "at 0.5",
     "balanced_accuracy": "balanced",
+    "balanced_accuracy_at_half": "balanced at 0.5",
     "precision": "precision",
     "recall": "recall",
     "f1": "F1",
     "average_precision": "AP",
     "auroc": "AUROC",
+    "ece": "ECE",
     "threshold": "threshold",
 }
 """Figures of a model card, and how their columns are headed."""

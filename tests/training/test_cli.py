@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,9 +187,18 @@ def test_an_interrupt_outside_the_training_steps_is_no_traceback(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("training.commands.train.train", interrupted)
+    monkeypatch.setattr("training.run.train", interrupted)
     assert run("train", "--data", "builtin:fashion") == 1
     assert capsys.readouterr().err.strip().endswith("a run that had begun has --resume")
+
+
+def test_help_does_not_wait_for_pytorch() -> None:
+    program = (
+        "import sys; from training.cli import main; code = main(['train', '--help']); "
+        "sys.exit(code or ('torch' in sys.modules) * 10 + ('torchmetrics' in sys.modules) * 20)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.returncode == 0
 
 
 def test_every_setting_has_a_flag_with_its_meaning(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from tests.training.conftest import TASKS, tiny, tiny_images, tiny_network
+from training.bootstrap import RESAMPLES
 from training.card import model_card
 from training.decoding import ImageSet
 from training.evaluation import Evaluation, evaluate, with_thresholds
@@ -47,6 +48,20 @@ def test_json_has_every_task_group_and_mean(evaluation: Evaluation) -> None:
     accuracies = [content["tasks"][name]["accuracy"] for name in ("bright", "shade")]
     assert content["macro"]["accuracy"] == pytest.approx(np.mean(accuracies))
     assert content["groups"]["default"] == content["macro"]
+    intervals = content["intervals"]
+    assert (intervals["level"], intervals["resamples"]) == (0.95, RESAMPLES)
+    low, high = intervals["macro"]["accuracy"]
+    assert low <= content["macro"]["accuracy"] <= high
+    assert intervals["tasks"]["left"]["accuracy"] is None
+
+
+def test_no_resamples_no_intervals() -> None:
+    quiet = ProgressLines(Console(file=io.StringIO()), "evaluating")
+    evaluation = evaluate(tiny_network(tiny()), tiny_images(4), "test", quiet, resamples=0)
+    assert evaluation.to_json()["intervals"] is None
+    assert "resamples" not in model_card(
+        "boots", tiny_network(tiny()).config, evaluation, ABOUT, ()
+    )
 
 
 def test_the_terminal_table_fits_80_characters(evaluation: Evaluation) -> None:
@@ -85,8 +100,18 @@ def test_the_card_says_what_the_bundle_is(evaluation: Evaluation) -> None:
         "12 steps in 3 s",
         "split `test`",
         markdown_table(evaluation),
+        "(95 % of 200 resamples of the images)",
+        "balanced accuracy 0.",
+        "none of the 3 tasks is calibrated",
     ):
         assert words in card
+
+
+def test_the_card_counts_calibrated_tasks(evaluation: Evaluation) -> None:
+    network = tiny_network(tiny(), (TASKS[0].model_copy(update={"calibrated": True}), *TASKS[1:]))
+    card = model_card("boots", network.config, evaluation, ABOUT, ())
+    assert "1 of the 3 tasks is calibrated" in card
+    assert "at least 25 labels of its rarest class" in card
 
 
 def test_thresholds_go_to_binary_tasks_only() -> None:

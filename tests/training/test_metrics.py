@@ -32,6 +32,11 @@ def test_binary_figures_by_hand() -> None:
     assert figures.f1 == pytest.approx(2 / 3)
     assert figures.average_precision == pytest.approx((1 + 1 + 3 / 4) / 3)
     assert figures.auroc == pytest.approx(5 / 6)  # of 6 pairs, 0.35 before 0.2 is wrong
+    assert figures.balanced_accuracy_at_half == pytest.approx((1 / 3 + 1) / 2)
+    # Each score alone in its bin of a fifteenth, but 0.35 and 0.4, of which 0.6 - 0.35 is left.
+    errors = [0.1, 0.6 - 0.35, 0.8, 0.1]
+    assert figures.ece == pytest.approx(sum(errors) / 5)
+    assert figures.rate_error == pytest.approx(abs(sum([0.9, 0.4, 0.35, 0.2, 0.1]) / 5 - 3 / 5))
     assert figures.threshold == 0.3
 
 
@@ -57,6 +62,10 @@ def test_multi_class_figures_by_hand() -> None:
     assert figures.f1 == pytest.approx((4 / 5 + 2 / 3) / 2)
     assert figures.average_precision == pytest.approx(1.0)
     assert figures.auroc == pytest.approx(1.0)
+    # Likeliest classes 0.8 right, 0.6 wrong, 0.7 right, 0.6 right.
+    assert figures.ece == pytest.approx((0.2 + abs(1.2 - 1) + 0.3) / 4)
+    assert figures.rate_error is None
+    assert figures.balanced_accuracy_at_half is None
     assert figures.positive_rate is None
     assert figures.accuracy_at_half is None
     assert figures.threshold is None

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 import typer
 from rich.console import Console
 
-from model.bundle import Bundle
-from model.repository import Repository
 from training.commands.arguments import Data, Name, RepositoryRoot
-from training.decoding import Decoder
 from training.errors import DataError, SettingsError
-from training.evaluation import Evaluation, evaluate
-from training.preparation import decode_split, say
+from training.messages import say
 from training.progress import progress_display
 from training.sources import SourceOptions, open_source
-from training.tables import terminal_table
+
+if TYPE_CHECKING:
+    from model.bundle import Bundle
+    from training.evaluation import Evaluation
 
 
 def evaluate_command(
@@ -32,13 +30,21 @@ def evaluate_command(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="write the figures there", metavar="FILE")
     ] = None,
+    resamples: Annotated[
+        int, typer.Option(min=0, help="resamples of the images for 95 % intervals; 0: none")
+    ] = 200,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 for PyTorch's choice")] = 0,
 ) -> None:
     """Held-out figures of a published model, per task, per group and in the mean."""
+    import torch
+
+    from model.repository import Repository
+    from training.tables import terminal_table
+
     if threads:
         torch.set_num_threads(threads)
     bundle = Repository(repository).read(name, version)
-    evaluation = evaluate_bundle(bundle, data, split, Console(stderr=True))
+    evaluation = evaluate_bundle(bundle, data, split, Console(stderr=True), resamples)
     Console().print(terminal_table(evaluation))
     if json_file is not None:
         about = {"model": name, "digest": bundle.digest, "source": data}
@@ -46,7 +52,11 @@ def evaluate_command(
 
 
 def evaluate_bundle(
-    bundle: Bundle, source: str, split: Literal["train", "val", "test"], console: Console
+    bundle: Bundle,
+    source: str,
+    split: Literal["train", "val", "test"],
+    console: Console,
+    resamples: int,
 ) -> Evaluation:
     """The bundle's figures on one split of ``source``.
 
@@ -56,6 +66,10 @@ def evaluate_bundle(
     Raises:
         DataError: no image in the split, or no task in common.
     """
+    from training.decoding import Decoder
+    from training.evaluation import evaluate
+    from training.preparation import decode_split
+
     tasks = bundle.config.task_set
     split_seed = bundle.metrics.get("data", {}).get("split_seed", 0)
     dataset = open_source(source, SourceOptions(split_seed, tuple(tasks))).aligned(tasks)
@@ -64,7 +78,8 @@ def evaluate_bundle(
     if not dataset.counts()[split]:
         raise DataError(f"{source}: no {split} images; it has {dataset.counts()}")
     images = decode_split(Decoder(), dataset, split, bundle.config.preprocess, console)
-    return evaluate(bundle.network(), images, split, progress_display(console, "evaluating"))
+    progress = progress_display(console, "evaluating")
+    return evaluate(bundle.network(), images, split, progress, resamples)
 
 
 def _write(path: Path, text: str) -> None:

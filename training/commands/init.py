@@ -7,13 +7,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from model.network import build
-from model.repository import Repository
 from model.tasks import Task
 from training.commands.arguments import Name, RepositoryRoot
 from training.commands.options import Flags, with_settings
 from training.config import ModelSettings
-from training.preparation import say
+from training.messages import say
 from training.settings_files import load_settings
 
 CARD = """# {name}
@@ -37,6 +35,9 @@ def init_command(
     flags: Flags,
 ) -> None:
     """Publish a randomly initialised network as the next version of NAME."""
+    from model.network import build
+    from model.repository import Repository
+
     settings = load_settings(ModelSettings, config, flags)
     digits = len(str(tasks - 1))
     described = tuple(

@@ -11,12 +11,8 @@ from rich.console import Console
 from training.commands.arguments import Data, Name, RepositoryRoot
 from training.commands.options import Flags, with_settings
 from training.config import TrainSettings
-from training.decoding import Decoder
-from training.pixel_cache import PixelCache, default_folder
-from training.preparation import say
-from training.run import TrainRequest, train
+from training.messages import say
 from training.settings_files import load_settings
-from training.tables import terminal_table
 
 
 @with_settings(TrainSettings)
@@ -40,11 +36,18 @@ def train_command(
     """Train a routed network on DATA and publish it as the next version of NAME."""
     if resume and restart:
         raise typer.BadParameter("--resume and --restart exclude each other")
+    settings = load_settings(TrainSettings, config, flags)
+
+    from training.decoding import Decoder
+    from training.pixel_cache import PixelCache, default_folder
+    from training.run import TrainRequest, train
+    from training.tables import terminal_table
+
     request = TrainRequest(
         source=data,
         repository=repository,
         name=name,
-        settings=load_settings(TrainSettings, config, flags),
+        settings=settings,
         resume=resume,
         restart=restart,
         decoder=Decoder(PixelCache(cache_dir or default_folder())),
