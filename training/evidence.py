@@ -36,7 +36,7 @@ def start_config(settings: TrainSettings, config: ModelConfig) -> ModelConfig:
     if routing.scheme != "saliency":
         return config
     if settings.target_cost:
-        check_target_cost(config, routing, settings.target_cost)
+        check_target_cost(config.backbone, settings.image_size, routing, settings.target_cost)
     return config.replace(routing={"routed_layers": "none"})
 
 

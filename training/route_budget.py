@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from model.backbones import layer_shapes
-from model.config import ModelConfig, RoutingConfig
+from model.config import BackboneConfig, ModelConfig, RoutingConfig
 from model.conv_layer import LayerShape
 from model.errors import ConfigError
 from model.routes import kept_units
@@ -66,7 +66,7 @@ def counts_for_cost(
     Raises:
         ConfigError: the smallest routes there are cost more than ``target``.
     """
-    check_target_cost(config, routing, target)
+    check_target_cost(config.backbone, _size(config), routing, target)
     shapes, size = _shapes(config), _size(config)
     curves = {layer: _saliency_kept(one) for layer, one in scores.items()}
 
@@ -86,18 +86,23 @@ def counts_for_cost(
     return counts(low)
 
 
-def check_target_cost(config: ModelConfig, routing: RoutingConfig, target: float) -> None:
+def check_target_cost(
+    backbone: BackboneConfig, size: tuple[int, int], routing: RoutingConfig, target: float
+) -> None:
     """Refuse a target that not even the smallest routes reach.
+
+    Args:
+        size: height and width of the images in pixels.
 
     Raises:
         ConfigError: names the least that can be asked for.
     """
-    shapes = _shapes(config)
+    shapes = layer_shapes(backbone, size)
     smallest = {
         layer: min(routing.unit_multiple, shapes[layer].units)
         for layer in routing.layers(len(shapes))
     }
-    least = task_cost(shapes, _size(config), smallest)
+    least = task_cost(shapes, size, smallest)
     if least > target:
         raise ConfigError(
             f"target_cost is {target:g}; with {routing.unit_multiple} units per layer, the fewest "

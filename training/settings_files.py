@@ -57,6 +57,14 @@ def _check_network(settings: ModelSettings) -> None:
     layers = layer_shapes(settings.backbone(), settings.image_size)
     routing = settings.routing()
     routing.keep_per_layer(len(routing.layers(len(layers))))
+    if (
+        isinstance(settings, TrainSettings)
+        and routing.scheme == "saliency"
+        and settings.target_cost
+    ):
+        from training.route_budget import check_target_cost
+
+        check_target_cost(settings.backbone(), settings.image_size, routing, settings.target_cost)
 
 
 def read_config(config: str) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def test_training_starts_without_routes_where_it_is_to_choose_them() -> None:
 
 
 def test_a_target_cost_out_of_reach_is_refused_before_training() -> None:
-    settings = tiny(**SALIENCY, target_cost=0.0001)
+    settings = tiny(**SALIENCY).model_copy(update={"target_cost": 0.0001})
     with pytest.raises(ConfigError, match=r"target_cost is 0\.0001"):
         start_config(settings, settings.network(TASKS, settings.preprocess()))
 

@@ -105,8 +105,8 @@ def test_layers_without_any_saliency_keep_something() -> None:
 
 def test_a_target_below_the_smallest_routes_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"target_cost is 0\.001; with 64 units per layer.*costs"):
-        check_target_cost(CONFIG, routing("last:2", multiple=64), 0.001)
-    check_target_cost(CONFIG, routing("last:2", multiple=64), 0.1)
+        check_target_cost(CONFIG.backbone, (64, 64), routing("last:2", multiple=64), 0.001)
+    check_target_cost(CONFIG.backbone, (64, 64), routing("last:2", multiple=64), 0.1)
 
 
 def _vgg() -> list[LayerShape]:

@@ -92,6 +92,9 @@ def test_forms_of_values(name: str, given: Any, meant: Any) -> None:
         ({"image_size": "8x"}, "setting 'image_size'"),
         ({"route_seed": -1}, "setting 'route_seed' is -1"),
         ({"scheme": "random"}, "setting 'scheme' is 'random'"),
+        ({"scheme": "saliency", "routed_layers": "none"}, "there are no routes to choose"),
+        ({"scheme": "saliency", "keep": 0}, "keep must be above 0 in every layer"),
+        ({"scheme": "saliency", "shared_start": 0}, "nothing has been learnt to choose routes"),
         ({"routed_layers": "first:2"}, "setting 'routed_layers' is 'first:2'"),
         ({"epochs": "many", "lr": 0}, "'epochs' is 'many'.*; setting 'lr' is 0"),
     ],
@@ -107,6 +110,7 @@ def test_wrong_values_are_named(flags: dict[str, Any], message: str) -> None:
         ({"arch": "vgg12"}, "arch is 'vgg12'; known architectures"),
         ({"routed_layers": "last:99"}, "last:99.* 8 "),
         ({"keep": "0.5,0.5,0.5"}, "keep has 3 values for 8 routed layers"),
+        ({"scheme": "saliency", "target_cost": 0.0001}, r"target_cost is 0\.0001; with 8 units"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused_early(
