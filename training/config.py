@@ -137,6 +137,11 @@ class TrainSettings(ModelSettings):
 
     tasks: Selectors = Field(description="train these tasks only: names, group:NAME; empty for all")
     split_seed: int = Field(description="seed of splits that the data does not define")
+    max_unreadable_share: float = Field(
+        ge=0,
+        le=1,
+        description="share of a split's images that may be unreadable; beyond it the run stops",
+    )
 
     init_from: str = Field(
         description="weights to begin with: a bundle (REPOSITORY/NAME or REPOSITORY/NAME/VERSION) "
@@ -274,4 +279,4 @@ class TrainSettings(ModelSettings):
 
 
 # What may differ between a run and its resumption without changing its result.
-RESUMABLE_CHANGES = frozenset({"time_limit_s", "checkpoint_interval_s"})
+RESUMABLE_CHANGES = frozenset({"time_limit_s", "checkpoint_interval_s", "max_unreadable_share"})

@@ -13,8 +13,7 @@ from training.errors import DataError
 from training.messages import say
 from training.progress import progress_display
 from training.sources import MISSING, Dataset, Split
-
-_NAMED = 3
+from training.unreadable import UnreadableImages
 
 
 def trainable(dataset: Dataset) -> Dataset:
@@ -41,9 +40,21 @@ def trainable(dataset: Dataset) -> Dataset:
 
 
 def decode_split(
-    decoder: Decoder, dataset: Dataset, split: Split, spec: PreprocessConfig, console: Console
+    decoder: Decoder,
+    dataset: Dataset,
+    split: Split,
+    spec: PreprocessConfig,
+    console: Console,
+    unreadable: UnreadableImages | None = None,
 ) -> ImageSet:
-    """One split's images, with a word about those that cannot be read."""
+    """One split's images, with a word about those that cannot be read.
+
+    Args:
+        unreadable: how many of them are too many, and where they are listed.
+
+    Raises:
+        DataError: too many.
+    """
     total, done = dataset.counts()[split], 0
     with progress_display(console, f"decoding {split}") as progress:
 
@@ -54,11 +65,8 @@ def decode_split(
 
         images = decoder.decode(dataset, split, spec, advance)
     if images.unreadable:
-        first = ", ".join(f"{one.name} ({one.reason})" for one in images.unreadable[:_NAMED])
-        more = ", ..." if len(images.unreadable) > _NAMED else ""
-        say(
-            console,
-            f"note: {len(images.unreadable)} of {total} {split} images cannot be read and are left "
-            f"out: {first}{more}",
+        said = (unreadable or UnreadableImages()).report(
+            dataset.source, split, total, images.unreadable
         )
+        say(console, f"note: {said}")
     return images

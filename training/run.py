@@ -31,10 +31,13 @@ from training.resumption import check_resumable, check_startable
 from training.sources import SPLITS, Dataset, SourceOptions, Split, open_source
 from training.state import StateFile
 from training.trainer import Trainer
+from training.unreadable import FILE as UNREADABLE_FILE
+from training.unreadable import UnreadableImages
 from training.warm_start import read_warm_start
 
 STATE_FOLDER = ".training"
-"""Within the model's directory in the repository: the state to resume from."""
+"""Within the model's directory in the repository: the state to resume from, and the list of images
+that could not be read."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,14 @@ def train(request: TrainRequest, console: Console) -> Published:
     for note in dataset.notes:
         say(console, f"note: {note}")
 
+    unreadable = UnreadableImages(
+        settings.max_unreadable_share, state_file.path.with_name(UNREADABLE_FILE)
+    )
+    unreadable.begin()
     splits: dict[Split, ImageSet] = {
-        split: decode_split(request.decoder, dataset, split, settings.preprocess(), console)
+        split: decode_split(
+            request.decoder, dataset, split, settings.preprocess(), console, unreadable
+        )
         for split in SPLITS
     }
     network = _network(settings, dataset, splits["train"])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from model.errors import RepositoryError, TaskRouteError, UnknownModelError, UnknownTaskError
@@ -162,6 +163,29 @@ def test_unreadable_images_are_counted(make_csv: CsvMaker, tmp_path: Path) -> No
     metrics = Repository(tmp_path / "models").read("m").metrics
     assert metrics["data"]["unreadable"] == {"train": 1, "val": 0, "test": 0}
     assert metrics["data"]["images"]["train"] == 11
+    listed = (tmp_path / "models/m/.training/unreadable.csv").read_text().splitlines()
+    assert listed[0] == "split,image,reason"
+    assert len(listed) == 2
+    assert listed[1].startswith("train,3.png,")
+    Image.new("RGB", (30, 40)).save(path.parent / "3.png")
+    run(f"csv:{path}", tmp_path)
+    assert not (tmp_path / "models/m/.training").exists()
+
+
+def test_too_many_unreadable_images_stop_the_run(make_csv: CsvMaker, tmp_path: Path) -> None:
+    splits = ["train"] * 12 + ["val"] * 4 + ["test"] * 4
+    rows = [[f"{i}.png", split, str(i % 2)] for i, split in enumerate(splits)]
+    path = make_csv(["image", "split", "odd"], rows)
+    for name in ("3.png", "13.png"):
+        (path.parent / name).write_bytes(b"")
+    with pytest.raises(
+        DataError, match=r"1 of 4 val images cannot be read, more than the share of"
+    ):
+        run(f"csv:{path}", tmp_path)
+    listed = (tmp_path / "models/m/.training/unreadable.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in listed[1:]] == [["train", "3.png"], ["val", "13.png"]]
+    _, said = run(f"csv:{path}", tmp_path, max_unreadable_share=0.25)
+    assert "1 of 4 val images cannot be read and are left out: 13.png" in said
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:

@@ -33,6 +33,9 @@ def evaluate_command(
     resamples: Annotated[
         int, typer.Option(min=0, help="resamples of the images for 95 % intervals; 0: none")
     ] = 200,
+    max_unreadable_share: Annotated[
+        float, typer.Option(min=0, max=1, help="share of the images that may be unreadable")
+    ] = 0.1,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 for PyTorch's choice")] = 0,
 ) -> None:
     """Held-out figures of a published model, per task, per group and in the mean."""
@@ -44,7 +47,9 @@ def evaluate_command(
     if threads:
         torch.set_num_threads(threads)
     bundle = Repository(repository).read(name, version)
-    evaluation = evaluate_bundle(bundle, data, split, Console(stderr=True), resamples)
+    evaluation = evaluate_bundle(
+        bundle, data, split, Console(stderr=True), resamples, max_unreadable_share
+    )
     Console().print(terminal_table(evaluation))
     if json_file is not None:
         about = {"model": name, "digest": bundle.digest, "source": data}
@@ -57,6 +62,7 @@ def evaluate_bundle(
     split: Literal["train", "val", "test"],
     console: Console,
     resamples: int,
+    max_unreadable_share: float = 0.1,
 ) -> Evaluation:
     """The bundle's figures on one split of ``source``.
 
@@ -64,11 +70,12 @@ def evaluate_bundle(
     its test images are not among those it was trained on.
 
     Raises:
-        DataError: no image in the split, or no task in common.
+        DataError: no image in the split, too many that cannot be read, or no task in common.
     """
     from training.decoding import Decoder
     from training.evaluation import evaluate
     from training.preparation import decode_split
+    from training.unreadable import UnreadableImages
 
     tasks = bundle.config.task_set
     split_seed = bundle.metrics.get("data", {}).get("split_seed", 0)
@@ -77,7 +84,8 @@ def evaluate_bundle(
         say(console, f"note: {note}")
     if not dataset.counts()[split]:
         raise DataError(f"{source}: no {split} images; it has {dataset.counts()}")
-    images = decode_split(Decoder(), dataset, split, bundle.config.preprocess, console)
+    unreadable = UnreadableImages(max_unreadable_share)
+    images = decode_split(Decoder(), dataset, split, bundle.config.preprocess, console, unreadable)
     progress = progress_display(console, "evaluating")
     return evaluate(bundle.network(), images, split, progress, resamples)
 
