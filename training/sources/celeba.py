@@ -117,4 +117,4 @@ def _column(root: Folder, path: Path, names: list[str]) -> list[str]:
     return [column[name] for name in names]
 
 
-KIND = SourceKind("celeba", "ROOT", "CelebA as downloaded", read_celeba)
+KIND = SourceKind("celeba", "ROOT[,split=identity]", "CelebA as downloaded", read_celeba)

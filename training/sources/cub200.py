@@ -226,4 +226,9 @@ def _split(
     return with_val(official, [str(number) for number in ids.tolist()], seed, root.source)
 
 
-KIND = SourceKind("cub200", "ROOT", "CUB-200-2011 as downloaded", read_cub200)
+KIND = SourceKind(
+    "cub200",
+    "ROOT[,certainty=N][,labels=class][,split=species]",
+    "CUB-200-2011 as downloaded",
+    read_cub200,
+)

@@ -171,4 +171,6 @@ def _task(root: Folder, domain: str, categories: dict[int, str]) -> Task:
         raise root.error(f"domain {domain!r} is no task: {error.errors()[0]['msg']}") from error
 
 
-KIND = SourceKind("decathlon", "ROOT", "the Visual Decathlon as downloaded", read_decathlon)
+KIND = SourceKind(
+    "decathlon", "ROOT[,domains=A+B]", "the Visual Decathlon as downloaded", read_decathlon
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conftest import ROOT
 from training.errors import SourceError, exit_code
 from training.sources import KINDS, open_source
 
@@ -23,3 +24,9 @@ def test_a_slip_gets_the_nearest_kind() -> None:
 def test_kinds_are_found_by_their_own_scheme() -> None:
     assert all(scheme == kind.scheme for scheme, kind in KINDS.items())
     assert {"builtin", "pack", "csv"} <= KINDS.keys()
+
+
+def test_every_kind_is_in_the_readmes_table() -> None:
+    table = (ROOT / "README.md").read_text(encoding="utf-8")
+    for kind in KINDS.values():
+        assert f"\n| `{kind.scheme}:{kind.argument.partition('[')[0]}` | " in table
