@@ -3,6 +3,9 @@
 Every resample draws as many images as there are, with replacement, and takes all tasks' labels of
 each: tasks that fail on the same images then fail together in the macro figures as well. A resample
 is a column of counts, and every figure is computed for all columns at once.
+
+Figures that are maxima or absolute values only grow by the noise that resampling adds: those of the
+resamples are moved to where their mean is the figure of the images themselves.
 """
 
 from __future__ import annotations
@@ -22,12 +25,14 @@ from training.sources import MISSING, Labels
 RESAMPLES = 200
 LEVEL = 0.95
 
+_GROW_BY_NOISE = ("majority", "ece", "rate_error")
+
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Interval = tuple[float, float]
 Figures = Mapping[str, Doubles]
-"""By name of training.metrics.AVERAGED: one value a resample, NaN where it does not exist."""
+"""By name of training.metrics.AVERAGED: one value per column of counts, NaN where there is none."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,8 @@ def bootstrap(
         probabilities: per task [N] of P(classes[1]) where it is binary, else [N, classes].
         labels: [N, T], class index or MISSING.
     """
-    counts = resample_counts(len(labels), resamples, seed)
+    drawn = resample_counts(len(labels), resamples, seed)
+    counts = np.concatenate([np.ones_like(drawn[:, :1]), drawn], axis=1)  # first, each image once
     figures = {
         task.name: resampled_figures(task, probabilities[index], labels[:, index], counts)
         for index, task in enumerate(tasks)
@@ -224,12 +230,15 @@ def _nan_mean(rows: Sequence[Doubles]) -> Doubles:
 
 
 def _intervals(figures: Figures) -> dict[str, Interval | None]:
-    return {name: _interval(figures[name]) for name in AVERAGED}
+    return {name: _interval(figures[name], name in _GROW_BY_NOISE) for name in AVERAGED}
 
 
-def _interval(values: Doubles) -> Interval | None:
-    present = values[~np.isnan(values)]
-    if not len(present):
+def _interval(values: Doubles, grows: bool) -> Interval | None:
+    """From the figure of the images themselves, followed by those of the resamples."""
+    present = values[1:][~np.isnan(values[1:])]
+    if not len(present) or np.isnan(values[0]):
         return None
+    if grows:
+        present = (present + values[0] - present.mean()).clip(0, 1)
     low, high = np.quantile(present, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return round(float(low), 6), round(float(high), 6)

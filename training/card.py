@@ -98,10 +98,11 @@ def _macro(evaluation: Evaluation) -> list[str]:
 def _calibration(config: ModelConfig) -> str:
     count, total = sum(task.calibrated for task in config.tasks), len(config.tasks)
     which = f"{count or 'none'} of the {total} tasks {'is' if count < 2 else 'are'} calibrated"
-    return (
-        f"Probabilities: {which}: fitted on validation images with at least {ENOUGH} labels of its "
-        "rarest class. The others' are less to be relied on."
+    told = (
+        f"Probabilities: {which}, that is, fitted on validation images with at least {ENOUGH} "
+        "labels of the rarest class."
     )
+    return told if count == total else f"{told} The others' are less to be relied on."
 
 
 def _keep(keep: float | tuple[float, ...]) -> str:

@@ -94,6 +94,17 @@ def test_intervals_hold_the_figures_and_narrow_with_images() -> None:
         assert small[1] - small[0] < 0.5 * (large[1] - large[0])
 
 
+def test_figures_that_noise_only_raises_lie_within_their_intervals() -> None:
+    probabilities, labels = answers(200)
+    calm = bootstrap([HAT], probabilities[:1], labels[:, :1]).tasks["hat"]
+    figures = task_figures(HAT, probabilities[0], labels[:, 0])
+    for name in ("majority", "ece", "rate_error"):
+        interval, value = calm[name], getattr(figures, name)
+        assert interval is not None
+        assert interval[0] <= value + 1e-6
+        assert value - 1e-6 <= interval[1]
+
+
 def test_an_accuracys_interval_is_the_binomial_one() -> None:
     count = 1_000
     scores = np.ones(count, np.float32)

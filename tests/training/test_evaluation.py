@@ -111,7 +111,7 @@ def test_the_card_counts_calibrated_tasks(evaluation: Evaluation) -> None:
     network = tiny_network(tiny(), (TASKS[0].model_copy(update={"calibrated": True}), *TASKS[1:]))
     card = model_card("boots", network.config, evaluation, ABOUT, ())
     assert "1 of the 3 tasks is calibrated" in card
-    assert "at least 25 labels of its rarest class" in card
+    assert "at least 25 labels of the rarest class. The others' are" in card
 
 
 def test_thresholds_go_to_binary_tasks_only() -> None:
