@@ -18,9 +18,10 @@ from model.network import RoutedNetwork
 from model.routes import group_index, kept_units, placeholder_routes
 from training.config import TrainSettings
 from training.decoding import ImageSet
-from training.recalibration import recalibrate
+from training.recalibration import SHARED_BATCHES, recalibrate, refresh_shared
 from training.route_budget import check_target_cost, counts_for_cost, kept_counts
 from training.saliency import shares, unit_scores
+from training.samplers import make_sampler
 
 Advance = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -54,6 +55,14 @@ def choose_routes(
     """
     routing = settings.routing()
     layers = routing.layers(len(network.layers))
+    if not settings.shared_start and not any(mask is not None for mask in network.routes):
+        # Weights from elsewhere, maybe from a routed network, whose statistics fit its tasks only.
+        every = settings.model_copy(update={"sampler": "all"})
+        sampler = make_sampler(every, len(images), len(network.tasks))
+        refresh_shared(
+            network, images.pixels, map(sampler.batch, range(SHARED_BATCHES)), "cut",
+            lambda done: advance("batch-norm statistics", done, SHARED_BATCHES),
+        )  # fmt: skip
     scores = unit_scores(
         network, images, layers, settings.saliency_images, settings.batch_size, settings.seed,
         lambda done, total: advance("choosing routes", done, total),

@@ -80,6 +80,24 @@ def test_statistics_are_each_tasks_own_from_the_start() -> None:
     assert not torch.equal(last.running_mean[0], last.running_mean[1])
 
 
+def test_weights_from_elsewhere_are_judged_with_statistics_of_these_images() -> None:
+    """A routed bundle's statistics are its tasks': a network without routes begins with none."""
+    settings = tiny(**SALIENCY, norm="batch_per_task", shared_start=0, init_from="elsewhere")
+    network = routed(settings)
+    trained = tiny_network(settings)
+    with torch.no_grad():
+        images = torch.from_numpy(IMAGES.pixels)
+        expected = trained.layers[0].conv(trained.normalise(images)).mean(dim=(0, 2, 3))
+    first, second = network.layers[0].norm, network.layers[1].norm
+    assert first is not None
+    assert second is not None
+    torch.testing.assert_close(first.running_mean[0], expected, rtol=0.05, atol=0.02)
+    assert (second.running_mean != 0).any()
+    seen = second.running_mean.clone()
+    choose_routes(network, settings, IMAGES, 1.0, quiet)  # a later stage trusts what training kept
+    assert torch.equal(second.running_mean, seen)
+
+
 def test_stages_shrink_keep_among_the_units_that_are_left() -> None:
     settings = tiny(**SALIENCY)
     network = tiny_network(settings)

@@ -130,6 +130,7 @@ def test_stopped_anywhere_it_says_so_and_goes_on(
         {"optimiser": "adamw", "nesterov": False, "ema_decay": 0.9},
         {"target_cost": 0.2, "routed_layers": "last:4", "group_layers": 1},
         {"norm": "batch", "compute": "masked", "schedule": "one_cycle"},
+        {"shared_start": 0, "init_from": "elsewhere"},
     ],
 )
 @pytest.mark.parametrize("update", [2, 5, 8])
