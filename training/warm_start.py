@@ -36,6 +36,8 @@ class SourceLayer:
     bias: Tensor | None  # [units]
     norm: Mapping[str, Tensor] | None
     """weight, bias [units]; running_mean, running_var [rows, units]."""
+    used: Tensor | None = None
+    """bool [rows, units]: units whose statistics a row has; None for all."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class WarmStart:
         weight.copy_(source.weight)
         if layer.norm is not None:
             if source.norm is not None:
-                _copy_norm(layer.norm, source.norm, self._rows(network))
+                _copy_norm(layer.norm, source.norm, source.used, self._rows(network))
         elif layer.conv.bias is not None and source.bias is not None:
             layer.conv.bias.copy_(source.bias)
         return ""
@@ -127,18 +129,35 @@ def _positions(bundle: Bundle) -> dict[str, int]:
     return {task.name: position for position, task in enumerate(bundle.config.tasks)}
 
 
-def _copy_norm(norm: BatchNorm, source: Mapping[str, Tensor], rows: list[int | None]) -> None:
-    """Scale and shift, and the statistics of those rows that have a counterpart."""
+def _copy_norm(
+    norm: BatchNorm, source: Mapping[str, Tensor], used: Tensor | None, rows: list[int | None]
+) -> None:
+    """Scale and shift; a task's own statistics of the units it used, for the rest all tasks'."""
     norm.weight.copy_(source["weight"])
     norm.bias.copy_(source["bias"])
-    for name in ("running_mean", "running_var"):
-        statistics, there = norm.get_buffer(name), source[name]
-        if len(there) == 1:
-            statistics.copy_(there.expand_as(statistics))
-        elif norm.per_task:
-            for row, other in enumerate(rows):
-                if other is not None:
-                    statistics[row].copy_(there[other])
+    means, variances = source["running_mean"], source["running_var"]
+    mean, variance = _pooled(means, variances, used)
+    norm.running_mean.copy_(mean.expand_as(norm.running_mean))
+    norm.running_var.copy_(variance.expand_as(norm.running_var))
+    if not norm.per_task or len(means) == 1:
+        return
+    for row, other in enumerate(rows):
+        if other is not None:
+            units = slice(None) if used is None else used[other]
+            norm.running_mean[row, units] = means[other, units]
+            norm.running_var[row, units] = variances[other, units]
+
+
+def _pooled(means: Tensor, variances: Tensor, used: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean and variance [units] of all rows' values together; 0 and 1 for units that none used."""
+    if len(means) == 1:
+        return means[0], variances[0]
+    weight = torch.ones_like(means) if used is None else used.to(means.dtype)
+    count = weight.sum(dim=0)
+    mean = (weight * means).sum(dim=0) / count.clamp(min=1)
+    # Law of total variance: within rows, and between their means.
+    variance = (weight * (variances + (means - mean) ** 2)).sum(dim=0) / count.clamp(min=1)
+    return mean, torch.where(count > 0, variance, 1.0)
 
 
 def read_warm_start(location: str) -> WarmStart:
@@ -221,6 +240,7 @@ def _bundle_layers(network: RoutedNetwork) -> tuple[SourceLayer, ...]:
             layer.conv.weight,
             layer.conv.bias,
             None if layer.norm is None else layer.norm.state_dict(),
+            None if layer.route is None else layer.route.mask,
         )
         for layer in network.layers
     )

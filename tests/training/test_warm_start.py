@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from model.network import RoutedNetwork
 from model.repository import Repository
 from model.tasks import Task
-from tests.training.conftest import TASKS, tiny, tiny_network
+from tests.training.conftest import TASKS, tiny, tiny_images, tiny_network
 from training.errors import SettingsError
 from training.warm_start import read_warm_start
 
@@ -41,8 +41,13 @@ def test_a_bundle_of_the_same_network_is_copied_whole(tmp_path: Path) -> None:
     assert text == f"warm start from {location}: 8 of 8 convolutions and 3 of 3 heads copied"
     expected = there.state_dict()
     for name, value in here.state_dict().items():
-        if not name.endswith("batches_seen"):
+        if "running" not in name and not name.endswith("batches_seen"):
             assert torch.equal(value, expected[name]), name
+    images = torch.from_numpy(tiny_images(4).pixels)
+    with torch.no_grad():
+        found = here.eval().forward_tasks(images, range(3))
+        wanted = there.eval().forward_tasks(images, range(3))
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
 
 
 def test_a_version_can_be_named(tmp_path: Path) -> None:
@@ -69,9 +74,37 @@ def test_heads_and_statistics_follow_their_tasks_by_name(tmp_path: Path) -> None
     norm, old = here.layers[4].norm, there.layers[4].norm
     assert norm is not None
     assert old is not None
+    mask = there.routes[4]
+    assert mask is not None
     # "bright" has other classes, but it is the same question about the same units.
-    assert torch.equal(norm.running_mean[[0, 2, 3]], old.running_mean[[2, 0, 1]])
-    assert (norm.running_mean[1] == 0).all()
+    for position, other in ((0, 2), (2, 0), (3, 1)):
+        used = mask[other]
+        assert torch.equal(norm.running_mean[position, used], old.running_mean[other, used])
+    # The new task, and units that a task did not use, begin with what the others had.
+    for unit in range(len(mask[0])):
+        means, variances = (one[mask[:, unit], unit] for one in (old.running_mean, old.running_var))
+        if len(means):
+            torch.testing.assert_close(norm.running_mean[1, unit], means.mean())
+            spread = variances.mean() + means.var(correction=0)
+            torch.testing.assert_close(norm.running_var[1, unit], spread)
+        else:
+            assert norm.running_mean[1, unit] == 0
+            assert norm.running_var[1, unit] == 1
+
+
+def test_statistics_of_tasks_become_one_row_where_there_is_one(tmp_path: Path) -> None:
+    location, there = source(tmp_path, norm="batch_per_task")
+    here = tiny_network(tiny(norm="batch", routed_layers="none"))
+    read_warm_start(location).apply(here)
+    norm, old, mask = here.layers[-1].norm, there.layers[-1].norm, there.routes[-1]
+    assert norm is not None
+    assert old is not None
+    assert mask is not None
+    all_tasks = mask.all(dim=0)
+    assert all_tasks.any()
+    torch.testing.assert_close(
+        norm.running_mean[0, all_tasks], old.running_mean[:, all_tasks].mean(dim=0)
+    )
 
 
 def test_shared_statistics_become_those_of_every_task(tmp_path: Path) -> None:
