@@ -24,11 +24,19 @@ class Timing:
 
 
 def side_by_side(
-    ways: Mapping[str, Callable[[], object]], rounds: int = 5, seconds_per_round: float = 0.3
+    ways: Mapping[str, Callable[[], object]],
+    rounds: int = 5,
+    seconds_per_round: float = 0.3,
+    pause: float = 0.0,
 ) -> dict[str, Timing]:
-    """Every way in turn, once a round, each for about ``seconds_per_round``; at least one call."""
+    """Every way in turn, once a round, each for about ``seconds_per_round``; at least one call.
+
+    ``pause``: seconds between two ways, for thread pools that go on spinning after a call and would
+    take the processor from the next.
+    """
     calls = {}
     for name, run in ways.items():
+        time.sleep(pause)
         run()  # first call: allocations, lazily made weights, primitive caches
         start = time.perf_counter()
         run()
@@ -36,6 +44,8 @@ def side_by_side(
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, run in ways.items():
+            time.sleep(pause)
+            run()  # wakes this way's threads up again
             start = time.perf_counter()
             for _ in range(calls[name]):
                 run()

@@ -7,6 +7,7 @@ small convolution.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -14,50 +15,60 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.conv_layer import RoutedConv
+from model.plan import Cut
 
 _ONE = [1, 1]
 
 
 class CutConv:
-    """Dense 3x3 convolution -> ReLU -> optional 2x2 max pool, channels last."""
+    """Dense 3x3 convolution -> ReLU -> optional 2x2 max pool, channels last.
 
-    def __init__(self, weight: Tensor, bias: Tensor, *, pool: bool, size: tuple[int, int]) -> None:
-        """``weight``: [out, in, 3, 3]; ``bias``: [out]; ``size``: (height, width) of its input."""
+    With several ``cuts`` of one layer, a grouped convolution: each cut reads its own share of the
+    input channels and writes its own share of the outputs, with the bits that it gives alone.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, *, groups: int, pool: bool, size: tuple[int, int]
+    ) -> None:
+        """``weight``: [groups * out, in, 3, 3]; ``bias``: [groups * out]; ``size``: height, width
+        of the input."""
         self.pool = pool
         self.bytes = weight.nbytes + bias.nbytes
-        self._bias = bias
+        self._bias, self._groups = bias, groups
         self._fused = _fused_convolution(weight)
         weight = weight.contiguous(memory_format=torch.channels_last)
         if self._fused is not None:
             weight = torch.ops.mkldnn._reorder_convolution_weight(
-                weight, _ONE, _ONE, _ONE, 1, [1, weight.shape[1], *size]
+                weight, _ONE, _ONE, _ONE, groups, [1, groups * weight.shape[1], *size]
             )
         self._weight = weight
 
     @classmethod
-    def cut(
-        cls,
-        layer: RoutedConv,
-        in_units: Tensor | None,
-        out_units: Tensor | None,
-        norm_row: int,
-        *,
-        dtype: torch.dtype,
-        size: tuple[int, int],
-    ) -> Self:
-        """The share of ``layer`` that reads ``in_units`` and computes ``out_units`` (None: all)."""
-        weight, bias = layer.folded(norm_row, out_units)
-        if in_units is not None:
-            weight = weight.index_select(1, in_units.to(weight.device))
-        return cls(weight.to(dtype), bias.to(dtype), pool=layer.shape.pool, size=size)
+    def cut(cls, layer: RoutedConv, cuts: Sequence[Cut], dtype: torch.dtype) -> Self:
+        """The shares of ``layer`` that ``cuts``, all of equal shape, describe."""
+        folded = [cut.folded(layer, dtype) for cut in cuts]
+        return cls(
+            torch.cat([weight for weight, _ in folded]),
+            torch.cat([bias for _, bias in folded]),
+            groups=len(cuts),
+            pool=layer.shape.pool,
+            size=cuts[0].size,
+        )
 
     def __call__(self, x: Tensor) -> Tensor:
-        """[N, in, H, W] -> [N, out, H', W'], both channels last."""
+        """[N, groups * in, H, W] -> [N, groups * out, H', W'], both channels last."""
         if self._fused is not None:
-            x = self._fused(x, self._weight, self._bias, _ONE, _ONE, _ONE, 1, "relu", [], "")
+            x = self._fused(
+                x, self._weight, self._bias, _ONE, _ONE, _ONE, self._groups, "relu", [], ""
+            )
         else:
-            x = F.relu_(F.conv2d(x, self._weight, self._bias, padding=1))
+            x = F.relu_(F.conv2d(x, self._weight, self._bias, padding=1, groups=self._groups))
         return F.max_pool2d(x, 2) if self.pool else x
+
+
+def fuses(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether convolutions on ``device`` run through oneDNN with fused bias and ReLU."""
+    return _fused_convolution(torch.empty(0, device=device, dtype=dtype)) is not None
 
 
 def _fused_convolution(weight: Tensor) -> Any | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +17,17 @@ Images = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Pooled features behind the last convolution, for the tasks that share them."""
+    """Pooled features behind the last convolution: shared by the tasks, or one block for each."""
 
     tasks: tuple[int, ...]
-    images: Images
-    pooled: Tensor  # float32 [len(images), used features]
+    images: tuple[Images, ...]  # of each task, equally many
+    pooled: Tensor  # float32 [1 or len(tasks), images, used features]
+
+    def rows(self) -> Iterator[tuple[int, int]]:
+        """(image, task) in the order of the logits computed from ``pooled``."""
+        for task, images in zip(self.tasks, self.images, strict=True):
+            for image in images:
+                yield image, task
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +64,7 @@ class HeadBank:
         """Logits float32 [R, max_outputs] on the CPU for ``rows`` of (image, task)."""
         alike: dict[tuple[int, int], list[Features]] = {}
         for item in found:
-            alike.setdefault((item.pooled.shape[0], item.pooled.shape[1]), []).append(item)
+            alike.setdefault((item.pooled.shape[1], item.pooled.shape[2]), []).append(item)
         blocks: list[Tensor] = []
         place: dict[tuple[int, int], int] = {}  # of an (image, task) among the computed logits
         count = 0
@@ -68,10 +74,9 @@ class HeadBank:
             chosen = torch.tensor([self._position[task] for task in tasks], device=stacked.device)
             blocks.append(self._stacks[features].logits(stacked, chosen).flatten(0, 1))
             for item in items:
-                for task in item.tasks:
-                    for image in item.images:
-                        place[image, task] = count
-                        count += 1
+                for row in item.rows():
+                    place[row] = count
+                    count += 1
         order = torch.tensor([place[row] for row in rows], device=blocks[0].device)
         return torch.cat(blocks)[order].cpu()
 

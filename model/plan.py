@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.tree import Tree
 from torch import Tensor
 
-from model.conv_layer import LayerShape
+from model.conv_layer import LayerShape, RoutedConv
 from model.errors import TaskRouteError
 from model.network import RoutedNetwork
 from model.repository import Repository
@@ -36,10 +36,18 @@ class Cut:
     out_units: Tensor | None
     norm_row: int
     size: tuple[int, int]  # height and width of its input and, before the pool, of its output
+    inputs: int
     outputs: int
     macs: int  # multiply-adds for one image
     weights: int  # parameters, bias included
     key: bytes  # equal for equal units of the same layer
+
+    def folded(self, layer: RoutedConv, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Weight [outputs, inputs, 3, 3] and bias [outputs] of ``layer``, batch norm folded in."""
+        weight, bias = layer.folded(self.norm_row, self.out_units)
+        if self.in_units is not None:
+            weight = weight.index_select(1, self.in_units.to(weight.device))
+        return weight.to(dtype), bias.to(dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +152,7 @@ def _cut(
         digest.update(b"all" if part is None else part.numpy().tobytes())
         digest.update(b"|")
     return Cut(
-        branch.layer, branch.in_units, units, branch.norm_row, size, outputs,
+        branch.layer, branch.in_units, units, branch.norm_row, size, inputs, outputs,
         macs=_macs(inputs, outputs, size),
         weights=(9 * inputs + 1) * outputs,
         key=digest.digest(),

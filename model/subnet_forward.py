@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -11,15 +11,21 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from model.cut_conv import CutConv
+from model.cut_conv import CutConv, fuses
 from model.head_bank import Features, HeadBank
 from model.network import RoutedNetwork
 from model.plan import Cut, Node, NodeFork, make_plan, shares_conv
 from model.rows import RowBatch
+from model.tails import TailGroup, all_tails, group_tails, is_tail
 from model.weight_cache import WeightCache, content_key
+from model.winograd import WinogradConv, winograd_bytes, winograd_pays
 
 Images = tuple[int, ...]  # positions in RowBatch.images: what the rows of an activation belong to
 Wanted = dict[int, Images]  # by task: the images it is asked about, each once
+
+# Beyond this many values in a layer's output, a group's activations fall out of the caches and the
+# tails are large enough to run one by one.
+_GROUP_VALUES = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +41,8 @@ class _Visit:
 class SubnetForward:
     """Rows through the plan of all tasks.
 
-    Called by one thread. With ``workers`` > 1 the tasks' own tails are spread over that many
+    Called by one thread. Tails asked about equally many images run side by side in grouped
+    convolutions (:mod:`model.tails`). With ``workers`` > 1 the rest are spread over that many
     threads of its own, each running its convolutions single-threaded: a small convolution gains
     little from a second thread inside it, two convolutions side by side gain nearly all of it.
     """
@@ -54,8 +61,15 @@ class SubnetForward:
         self._network = network.eval().to(device)
         self._device, self._dtype = device, dtype
         self._roots = make_plan(network, range(len(network.tasks)))
+        self._groups = group_tails(self._roots) if fuses(device, dtype) else []
         self._heads = HeadBank(network.heads, _used_features(self._roots))
         self._cache = cache or WeightCache()
+        # Winograd's weights are four times as large: for the tasks' own layers only where they all
+        # fit beside the direct ones, or each request would evict what the next one needs.
+        self._winograd_tails = (
+            sum(winograd_bytes(cut) for tail in all_tails(self._roots) for cut in tail.cuts)
+            <= self._cache.budget_bytes // 2
+        )
         self._layer_keys = [content_key(layer, dtype) for layer in network.layers]
         self._workers = workers if device.type == "cpu" else 1
         self._pool: ThreadPoolExecutor | None = None
@@ -70,9 +84,14 @@ class SubnetForward:
         pixels = batch.images.to(self._device, non_blocking=True)
         x = self._network.normalise(pixels).to(self._dtype)
         # Already channels last in memory: the pixels are [N, H, W, 3].
-        features = self._run(
-            [_Visit(root, x, None, tuple(range(len(pixels)))) for root in self._roots], wanted
-        )
+        every = tuple(range(len(pixels)))
+        roots = [_Visit(root, x, None, every) for root in self._roots]
+        features, parted = self._shared(roots, wanted)
+        for group in self._groups:
+            if _together(group, parted, wanted):
+                visits = [parted.pop(task) for task in group.tasks]
+                features.append(self._side_by_side(group, visits, wanted))
+        features.extend(self._one_by_one(list(parted.values()), wanted))
         return self._heads.answer(features, list(zip(images, tasks, strict=True)))
 
     def close(self) -> None:
@@ -97,20 +116,39 @@ class SubnetForward:
             torch.set_num_threads(threads)
         return self._pool
 
-    def _run(self, visits: list[_Visit], wanted: Wanted) -> list[Features]:
-        """Level by level while branches are shared, in parallel once there are enough of them."""
+    def _shared(
+        self, visits: list[_Visit], wanted: Wanted
+    ) -> tuple[list[Features], dict[int, _Visit]]:
+        """What several tasks share, level by level; the visits at which wanted tasks part."""
         found: list[Features] = []
+        parted: dict[int, _Visit] = {}
         while visits:
-            if self._workers > 1 and len(visits) >= 2 * self._workers:
-                parts = [visits[start :: self._workers] for start in range(self._workers)]
-                for part in self._threads().map(lambda own: self._depth_first(own, wanted), parts):
-                    found.extend(part)
-                return found
             below: list[_Visit] = []
             for visit in visits:
-                below.extend(self._visit(visit, wanted, found))
+                if not is_tail(visit.node):
+                    below.extend(self._visit(visit, wanted, found))
+                elif visit.node.tasks[0] in wanted:
+                    parted[visit.node.tasks[0]] = visit
             visits = below
-        return found
+        return found, parted
+
+    def _side_by_side(self, group: TailGroup, visits: Sequence[_Visit], wanted: Wanted) -> Features:
+        """A group's tails in grouped convolutions."""
+        x = _inputs_side_by_side(visits, wanted)
+        for cuts in group.layers():
+            x = self._conv(x, cuts, winograd=False)
+        pooled = x.mean(dim=(2, 3)).float().view(len(x), len(group.tails), -1)
+        return Features(
+            group.tasks, tuple(wanted[task] for task in group.tasks), pooled.transpose(0, 1)
+        )
+
+    def _one_by_one(self, visits: list[_Visit], wanted: Wanted) -> list[Features]:
+        """Each visit to its leaves; over the worker threads once there are enough of them."""
+        if self._workers == 1 or len(visits) < 2 * self._workers:
+            return self._depth_first(visits, wanted)
+        parts = [visits[start :: self._workers] for start in range(self._workers)]
+        done = self._threads().map(lambda own: self._depth_first(own, wanted), parts)
+        return [features for part in done for features in part]
 
     @torch.inference_mode()
     def _depth_first(self, visits: Sequence[_Visit], wanted: Wanted) -> list[Features]:
@@ -127,13 +165,14 @@ class SubnetForward:
         forks = node.active(wanted.keys())
         if not forks:
             return []
-        x = visit.x if visit.select is None else _channels(visit.x, visit.select)
-        x, images = _only(x, visit.images, [t for t in node.tasks if t in wanted], wanted)
-        shared = self._conv(node.cut)(x) if shares_conv(node, forks) else None
+        x, images = _input(visit, wanted)
+        winograd = self._winograd_tails or not is_tail(node)
+        share = shares_conv(node, forks)
+        shared = self._conv(x, [node.cut], winograd=winograd) if share else None
         below: list[_Visit] = []
         for fork in forks:
             if shared is None:
-                y, select = self._conv(fork.alone)(x), None
+                y, select = self._conv(x, [fork.alone], winograd=winograd), None
             else:
                 y, select = shared, fork.select
             if fork.nodes:
@@ -142,19 +181,57 @@ class SubnetForward:
                 found.append(_features(fork, y, select, images, wanted))
         return below
 
-    def _conv(self, cut: Cut) -> CutConv:
-        layer = self._network.layers[cut.layer]
-        return self._cache.get(
-            self._layer_keys[cut.layer] + cut.key,
-            lambda: CutConv.cut(
-                layer, cut.in_units, cut.out_units, cut.norm_row, dtype=self._dtype, size=cut.size
-            ),
-        )
+    def _conv(self, x: Tensor, cuts: Sequence[Cut], *, winograd: bool) -> Tensor:
+        """The cuts' convolution; of several cuts, on their inputs side by side.
+
+        ``winograd``: whether that algorithm may be used where it is faster.
+        """
+        first = cuts[0]
+        layer = self._network.layers[first.layer]
+        key = b"".join([self._layer_keys[first.layer], *(cut.key for cut in cuts)])
+        if winograd and winograd_pays(first, len(x), self._device, self._dtype):
+            convolution = self._cache.get(
+                key + b"winograd", lambda: WinogradConv.cut(layer, first, self._dtype)
+            )
+        else:
+            convolution = self._cache.get(key, lambda: CutConv.cut(layer, cuts, self._dtype))
+        return convolution(x)
+
+
+def _together(group: TailGroup, parted: Mapping[int, _Visit], wanted: Wanted) -> bool:
+    """Whether every task of the group is at its tail, about equally many images, not too many."""
+    if any(task not in parted for task in group.tasks):
+        return False
+    counts = {len(wanted[task]) for task in group.tasks}
+    return len(counts) == 1 and counts.pop() * group.activation_values() <= _GROUP_VALUES
+
+
+def _inputs_side_by_side(visits: Sequence[_Visit], wanted: Wanted) -> Tensor:
+    """[n, the visits' input channels one after another, H, W], channels last."""
+    first = visits[0]
+    selects = [visit.select for visit in visits if visit.select is not None]
+    alike = all(
+        visit.x is first.x and wanted[visit.node.tasks[0]] == wanted[first.node.tasks[0]]
+        for visit in visits
+    )
+    if alike and len(selects) == len(visits):
+        x, _ = _only(first.x, first.images, first.node.tasks, wanted)
+        return _channels(x, torch.cat(selects))
+    return torch.cat([_input(visit, wanted)[0] for visit in visits], dim=1)
+
+
+def _input(visit: _Visit, wanted: Wanted) -> tuple[Tensor, Images]:
+    """What the visit's node reads: its channels, of the images that its wanted tasks ask about."""
+    x, images = _only(visit.x, visit.images, [t for t in visit.node.tasks if t in wanted], wanted)
+    return x if visit.select is None else _channels(x, visit.select), images
 
 
 def _channels(x: Tensor, select: Tensor) -> Tensor:
     """Some channels of a channels-last [N, C, H, W], channels last again."""
-    return x.permute(0, 2, 3, 1).index_select(3, select.to(x.device)).permute(0, 3, 1, 2)
+    pixels = x.permute(0, 2, 3, 1)
+    # index_select along the last axis copies value by value, ten times slower.
+    index = select.to(x.device).expand(*pixels.shape[:3], -1)
+    return pixels.gather(3, index).permute(0, 3, 1, 2)
 
 
 def _only(
@@ -175,7 +252,8 @@ def _features(
 ) -> Features:
     tasks = tuple(task for task in wanted if task in fork.tasks)
     pooled = y.mean(dim=(2, 3)).float()
-    return Features(tasks, images, pooled if select is None else pooled[:, select.to(y.device)])
+    pooled = pooled if select is None else pooled[:, select.to(y.device)]
+    return Features(tasks, (images,) * len(tasks), pooled.unsqueeze(0))
 
 
 def _used_features(roots: Sequence[Node]) -> dict[int, Tensor | None]:

@@ -6,13 +6,23 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from model.conv_layer import RoutedConv
-from model.cut_conv import CutConv
 
 DEFAULT_BUDGET_BYTES = 2 * 2**30
+
+
+class Convolution(Protocol):
+    """A cut convolution with what it needs to run."""
+
+    bytes: int  # of its weights
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[N, in, H, W] -> [N, out, H', W']."""
 
 
 class WeightCache:
@@ -25,7 +35,7 @@ class WeightCache:
     def __init__(self, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
         self.budget_bytes = budget_bytes
         self._lock = threading.Lock()
-        self._held: OrderedDict[bytes, CutConv] = OrderedDict()
+        self._held: OrderedDict[bytes, Convolution] = OrderedDict()
         self._held_bytes = 0
 
     @property
@@ -33,7 +43,7 @@ class WeightCache:
         """Bytes of weights held now."""
         return self._held_bytes
 
-    def get(self, key: bytes, make: Callable[[], CutConv]) -> CutConv:
+    def get(self, key: bytes, make: Callable[[], Convolution]) -> Convolution:
         """The convolution under ``key``, made if it is not held; valid even after its eviction."""
         with self._lock:
             if key in self._held:
