@@ -17,6 +17,9 @@ from torch import Tensor
 from model.conv_layer import RoutedConv
 from model.plan import Cut
 
+# The pool reads what the convolution wrote: by so many bytes at a time it finds them in the cache.
+_BLOCK_BYTES = 2 * 2**20
+
 _ONE = [1, 1]
 
 
@@ -57,6 +60,13 @@ class CutConv:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[N, groups * in, H, W] -> [N, groups * out, H', W'], both channels last."""
+        written = len(self._bias) * x.shape[2] * x.shape[3] * x.element_size()  # for one image
+        count = max(1, _BLOCK_BYTES // written)
+        if not self.pool or len(x) <= count:
+            return self._block(x)
+        return torch.cat([self._block(block) for block in torch.split(x, count)])
+
+    def _block(self, x: Tensor) -> Tensor:
         if self._fused is not None:
             x = self._fused(
                 x, self._weight, self._bias, _ONE, _ONE, _ONE, self._groups, "relu", [], ""

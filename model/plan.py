@@ -97,9 +97,15 @@ def make_plan(network: RoutedNetwork, tasks: Sequence[int]) -> tuple[Node, ...]:
     return tuple(_node(network, branch, sizes) for branch in network.tree(tasks))
 
 
-def shares_conv(node: Node, forks: Sequence[NodeFork]) -> bool:
-    """Whether one convolution on all units is less work than one per route of ``forks``."""
-    return sum(fork.alone.outputs for fork in forks) >= node.cut.outputs
+def shares_conv(
+    node: Node, forks: Sequence[NodeFork], fork_images: Sequence[int], images: int
+) -> bool:
+    """Whether one convolution on all units is less work than one per route of ``forks``.
+
+    ``images``: distinct ones that the node is asked about; ``fork_images``: by fork.
+    """
+    work = zip(forks, fork_images, strict=True)
+    return sum(fork.alone.outputs * asked for fork, asked in work) >= node.cut.outputs * images
 
 
 def cost(nodes: Sequence[Node], tasks: Sequence[int]) -> Cost:
@@ -107,7 +113,7 @@ def cost(nodes: Sequence[Node], tasks: Sequence[int]) -> Cost:
     wanted, total = set(tasks), Cost(0, 0)
     for node in nodes:
         forks = node.active(wanted)
-        cuts = [node.cut] if shares_conv(node, forks) else [fork.alone for fork in forks]
+        cuts = _cuts(node, forks)
         if forks:
             total = sum((Cost(cut.macs, cut.weights) for cut in cuts), total)
         for fork in forks:
@@ -121,6 +127,13 @@ def masked_cost(network: RoutedNetwork) -> Cost:
     for layer, size in zip(network.layers, _input_sizes(network), strict=True):
         total += Cost(_macs(layer.shape.in_units, layer.shape.units, size), _weights(layer.shape))
     return total
+
+
+def _cuts(node: Node, forks: Sequence[NodeFork]) -> list[Cut]:
+    """What is computed where all ``forks`` are asked about one image."""
+    if shares_conv(node, forks, [1] * len(forks), images=1):
+        return [node.cut]
+    return [fork.alone for fork in forks]
 
 
 def _node(network: RoutedNetwork, branch: Branch, sizes: Sequence[tuple[int, int]]) -> Node:
@@ -202,7 +215,7 @@ def _render_node(tree: Tree, node: Node, network: RoutedNetwork, wanted: set[int
         )
         return
     forks = node.active(wanted)
-    cuts = [node.cut] if shares_conv(node, forks) else [fork.alone for fork in forks]
+    cuts = _cuts(node, forks)
     height, width = node.cut.size
     shared = tree.add(
         f"conv {node.cut.layer} at {height} x {width}, {sum(cut.outputs for cut in cuts)} units, "

@@ -66,10 +66,9 @@ class SubnetForward:
         self._cache = cache or WeightCache()
         # Winograd's weights are four times as large: for the tasks' own layers only where they all
         # fit beside the direct ones, or each request would evict what the next one needs.
-        self._winograd_tails = (
-            sum(winograd_bytes(cut) for tail in all_tails(self._roots) for cut in tail.cuts)
-            <= self._cache.budget_bytes // 2
-        )
+        own = [cut for tail in all_tails(self._roots) for cut in tail.cuts]
+        paying = [cut for cut in own if winograd_pays(cut, device, dtype)]
+        self._winograd_tails = sum(map(winograd_bytes, paying)) <= self._cache.budget_bytes // 2
         self._layer_keys = [content_key(layer, dtype) for layer in network.layers]
         self._workers = workers if device.type == "cpu" else 1
         self._pool: ThreadPoolExecutor | None = None
@@ -167,18 +166,19 @@ class SubnetForward:
             return []
         x, images = _input(visit, wanted)
         winograd = self._winograd_tails or not is_tail(node)
-        share = shares_conv(node, forks)
+        own = [_only(x, images, [t for t in wanted if t in fork.tasks], wanted) for fork in forks]
+        share = shares_conv(node, forks, [len(part) for part, _ in own], len(images))
         shared = self._conv(x, [node.cut], winograd=winograd) if share else None
         below: list[_Visit] = []
-        for fork in forks:
+        for fork, (part, asked) in zip(forks, own, strict=True):
             if shared is None:
-                y, select = self._conv(x, [fork.alone], winograd=winograd), None
+                y, select = self._conv(part, [fork.alone], winograd=winograd), None
             else:
-                y, select = shared, fork.select
+                y, select, asked = shared, fork.select, images
             if fork.nodes:
-                below.extend(_Visit(child, y, select, images) for child in fork.nodes)
+                below.extend(_Visit(child, y, select, asked) for child in fork.nodes)
             else:
-                found.append(_features(fork, y, select, images, wanted))
+                found.append(_features(fork, y, select, asked, wanted))
         return below
 
     def _conv(self, x: Tensor, cuts: Sequence[Cut], *, winograd: bool) -> Tensor:
@@ -189,7 +189,7 @@ class SubnetForward:
         first = cuts[0]
         layer = self._network.layers[first.layer]
         key = b"".join([self._layer_keys[first.layer], *(cut.key for cut in cuts)])
-        if winograd and winograd_pays(first, len(x), self._device, self._dtype):
+        if winograd and winograd_pays(first, self._device, self._dtype):
             convolution = self._cache.get(
                 key + b"winograd", lambda: WinogradConv.cut(layer, first, self._dtype)
             )

@@ -35,7 +35,7 @@ _TILES = 256
 # Where it beats oneDNN's direct convolution (measured by benchmarks/kernels.py): enough channels to
 # pay for the transforms of activations, enough tiles to pay for reading four times the weights.
 _MIN_CHANNELS = 48
-_MIN_TILES = 49  # 28 x 28, or several smaller images
+_MIN_TILES = 49  # of one image: 28 x 28
 
 
 class WinogradConv:
@@ -80,23 +80,23 @@ class WinogradConv:
         return out[:, :height, :width].permute(0, 3, 1, 2)
 
 
-def winograd_pays(cut: Cut, rows: int, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether ``cut`` of ``rows`` images is faster this way.
+def winograd_pays(cut: Cut, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether ``cut`` is faster this way.
 
-    By the shapes alone, so that the same batch always gives the same bits.
+    By the shapes of one image alone: with more images smaller layers would gain too, but then the
+    number of rows that happen to share a batch would decide how an image is computed, and weights
+    would be transformed in the middle of the traffic.
     """
     if device.type != "cpu" or dtype != torch.float32:
         return False  # bfloat16 has matrix units of its own; GPUs have cuDNN
     if min(cut.inputs, cut.outputs) < _MIN_CHANNELS:
         return False
     height, width = cut.size
-    return rows * -(-height // OUTPUTS) * -(-width // OUTPUTS) >= _MIN_TILES
+    return -(-height // OUTPUTS) * -(-width // OUTPUTS) >= _MIN_TILES
 
 
 def winograd_bytes(cut: Cut) -> int:
-    """Bytes of the transformed weights, 0 where they would never be used."""
-    if min(cut.inputs, cut.outputs) < _MIN_CHANNELS:
-        return 0
+    """Bytes of the transformed weights."""
     return 4 * _INPUTS**2 * cut.inputs * cut.outputs
 
 

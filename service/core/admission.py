@@ -19,15 +19,24 @@ MAX_RETRY_AFTER_S = 60
 
 
 class Throughput:
-    """Rows per second of engine time over about the last twenty batches."""
+    """Rows per second over about the last twenty batches, while there is something to do.
+
+    Between two batches that had rows waiting all the time passes, not the engine's alone: on a busy
+    machine decoding, HTTP and the engine share the processor, and a queue empties that much slower.
+    """
 
     _FORGET = 0.95
 
     def __init__(self) -> None:
         self._rows = 0.0
         self._seconds = 0.0
+        self._backlog_since: float | None = None  # the last batch's end, if rows were waiting then
 
-    def observe(self, rows: int, seconds: float) -> None:
+    def observe(self, rows: int, seconds: float, now: float, *, backlog: bool) -> None:
+        """A batch ended ``now``; ``seconds`` are the engine's, ``backlog``: more rows wait."""
+        if self._backlog_since is not None:
+            seconds = max(seconds, now - self._backlog_since)
+        self._backlog_since = now if backlog else None
         self._rows = self._rows * self._FORGET + rows
         self._seconds = self._seconds * self._FORGET + seconds
 
@@ -35,6 +44,18 @@ class Throughput:
     def rows_per_second(self) -> float | None:
         """None before the first batch."""
         return self._rows / self._seconds if self._seconds > 0.0 else None
+
+
+class LoopLag:
+    """Seconds that the event loop takes to get to what is posted to it: a slow mean."""
+
+    _NEW = 0.1
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.seconds += (seconds - self.seconds) * self._NEW
 
 
 class Admission:
@@ -47,6 +68,7 @@ class Admission:
         self.unanswered = 0  # the same and those in the engine
         self.bytes = 0
         self.throughput = Throughput()
+        self.loop_lag = LoopLag()
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -121,6 +143,8 @@ class Admission:
             # ever.
             return
         delay = self._limits.max_queue_delay_s if len(self._jobs) >= _FEW_REQUESTS else math.inf
+        # A request waits for the event loop before it comes here, and again with its answer.
+        remaining_s -= 2 * self.loop_lag.seconds
         bound = min(delay + rows / rate, _HEADROOM * remaining_s)
         if (self.unanswered + rows) / rate <= bound:
             return  # even after everything that waits

@@ -325,7 +325,9 @@ class Scheduler:
         """A batch has run: every row of it has logits or an error."""
         with self._changed:
             now = self._clock.now()
-            self._admission.throughput.observe(report.rows, report.seconds)
+            self._admission.throughput.observe(
+                report.rows, report.seconds, now, backlog=len(self._queue) > 0
+            )
             self._start_rule.ran(report)
             live = [part for part in slices if not part.job.closed]
             for job, start, stop in slices:
@@ -337,7 +339,7 @@ class Scheduler:
                     job.finished = now
                     self._close(job)
                     done.append(job)
-        self._post(self._report, report, live, done)
+        self._post(self._report, report, live, done, now)
 
     # -- private; the lock is held unless said otherwise ------------------------------------------
 
@@ -420,8 +422,12 @@ class Scheduler:
             self._post(self._telemetry.rows, job.model, tasks, outcome)
             self._post(job.on_done, job)
 
-    def _report(self, report: BatchReport, live: Sequence[Slice], done: Iterable[Job]) -> None:
+    def _report(
+        self, report: BatchReport, live: Sequence[Slice], done: Iterable[Job], posted: float
+    ) -> None:
         """On the event loop: callers first, then the books."""
+        with self._changed:
+            self._admission.loop_lag.observe(self._clock.now() - posted)
         for job in done:
             job.on_done(job)
         self._telemetry.batch(report)

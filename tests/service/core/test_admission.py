@@ -24,15 +24,41 @@ def test_throughput_forgets() -> None:
     throughput = Throughput()
     assert throughput.rows_per_second is None
     for _ in range(200):
-        throughput.observe(10, 1.0)
+        throughput.observe(10, 1.0, 0.0, backlog=False)
     for _ in range(100):
-        throughput.observe(40, 1.0)
+        throughput.observe(40, 1.0, 0.0, backlog=False)
     assert throughput.rows_per_second == pytest.approx(40, rel=0.02)
+
+
+def test_with_a_backlog_the_time_between_batches_counts() -> None:
+    throughput = Throughput()
+    throughput.observe(10, 1.0, now=1.0, backlog=True)
+    # The engine worked for one second of four: something else had the processor.
+    throughput.observe(10, 1.0, now=5.0, backlog=True)
+    assert throughput.rows_per_second == pytest.approx(20 / 5, rel=0.1)
+
+
+def test_an_idle_engine_is_no_slow_engine() -> None:
+    throughput = Throughput()
+    for now in (1.0, 100.0, 200.0):
+        throughput.observe(10, 1.0, now=now, backlog=False)
+    assert throughput.rows_per_second == pytest.approx(10)
+
+
+def test_a_slow_event_loop_shortens_the_time_that_a_request_has() -> None:
+    admission = Admission(SchedulerLimits())
+    admission.throughput.observe(100, 1.0, 0.0, backlog=False)
+    waiting(admission, 100)
+    admission.check(rows=1, size=1, remaining_s=2.0, fair_rows=100)
+    for _ in range(100):
+        admission.loop_lag.observe(0.5)
+    with pytest.raises(OverloadedError):
+        admission.check(rows=1, size=1, remaining_s=2.0, fair_rows=100)
 
 
 def test_a_large_job_ahead_does_not_refuse_small_ones_that_will_share_batches_with_it() -> None:
     admission = Admission(SchedulerLimits())
-    admission.throughput.observe(100, 1.0)
+    admission.throughput.observe(100, 1.0, 0.0, backlog=False)
     waiting(admission, 5000)  # fifty seconds
     admission.check(rows=10, size=1, remaining_s=10.0, fair_rows=100)
     with pytest.raises(OverloadedError):
@@ -42,7 +68,7 @@ def test_a_large_job_ahead_does_not_refuse_small_ones_that_will_share_batches_wi
 @pytest.mark.parametrize(("waiting_rows", "seconds"), [(1, 1), (250, 3), (100_000, 60)])
 def test_retry_after_is_bounded(waiting_rows: int, seconds: int) -> None:
     admission = Admission(SchedulerLimits(max_queue_rows=200_000))
-    admission.throughput.observe(100, 1.0)
+    admission.throughput.observe(100, 1.0, 0.0, backlog=False)
     waiting(admission, waiting_rows)
     assert admission.retry_after_s() == seconds
 
