@@ -30,6 +30,14 @@ class Predictor:
         self._clock = clock
         self._telemetry = telemetry
 
+    def check_room(self, deadline: float) -> None:
+        """Refuse a request whose body is still to be read if it could not be let in anyway.
+
+        Raises:
+            TryLaterError: no room for even one row by ``deadline`` (clock seconds).
+        """
+        self._scheduler.check_room(deadline)
+
     async def predict(
         self,
         model: ServedModel,

@@ -9,7 +9,8 @@ Ownership
     3. One lock guards the queue and every job in it, and it is never held while the model runs.
 
 Admission
-    4. A request is let in whole or refused whole, before its images are decoded.
+    4. A request is let in whole or refused whole, before its images are decoded; before its body is
+       read, where not even one row would be let in.
     5. The rows let in and not yet taken never exceed max_queue_rows, the bytes of unanswered
        requests never exceed max_queue_bytes.
     6. A request that would be answered too late is refused at once, unless nothing else waits.
@@ -167,6 +168,21 @@ class Scheduler:
         except (OverloadedError, DrainingError) as error:
             self._telemetry.shed(error.details.get("reason", error.code))
             self._telemetry.rows(model, np.tile(tasks, images), "shed")
+            raise
+
+    def check_room(self, deadline: float) -> None:
+        """Refuse a request of unknown size if not even one row would be answered by ``deadline``.
+
+        Raises:
+            DrainingError, EngineDownError, OverloadedError: as :meth:`admit` would.
+        """
+        try:
+            with self._changed:
+                self._check_open()
+                remaining = deadline - self._clock.now()
+                self._admission.check(1, 0, remaining, self._fair_rows)
+        except (OverloadedError, DrainingError) as error:
+            self._telemetry.shed(error.details.get("reason", error.code))
             raise
 
     def submit(self, job: Job, images: Sequence[Pixels]) -> None:

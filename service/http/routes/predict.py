@@ -38,6 +38,7 @@ async def predict(request: Request) -> Response:
     services, record = services_of(request), record_of(request.scope)
     model = services.core.holder.current()  # before the body is read
     deadline = record.started + _timeout_s(request, services)
+    services.core.predictor.check_room(deadline)
     given = await _read(request, services, deadline)
     tasks = select_tasks(model.tasks, given.selectors)
     record.images, record.tasks, record.bundle = len(given.images), len(tasks), model.digest

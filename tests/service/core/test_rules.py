@@ -138,8 +138,13 @@ def test_rule_4_a_request_is_let_in_whole_or_refused_whole_before_decoding() -> 
     with pytest.raises(OverloadedError):
         bench.admit(tasks=(0, 1, 2), images=2)
     assert bench.scheduler.queue_rows == 6
+    bench.scheduler.check_room(bench.clock.now() + 10)
     bench.admit(tasks=(0, 1), images=2)
     assert bench.scheduler.queue_rows == 10
+    sheds = bench.telemetry.sheds["queue_rows"]
+    with pytest.raises(OverloadedError):
+        bench.scheduler.check_room(bench.clock.now() + 10)
+    assert bench.telemetry.sheds["queue_rows"] == sheds + 1
 
 
 def test_rule_5_rows_and_bytes_are_bounded() -> None:

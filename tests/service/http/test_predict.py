@@ -286,6 +286,9 @@ def test_nobody_expected_this() -> None:
     assert "Traceback" not in response.text
 
 
+PNG = {"Content-Type": "image/png"}
+
+
 def test_a_full_queue_is_a_429_with_retry_after() -> None:
     app = make_app(max_queue_rows=4, max_batch_rows=4)
     details = assert_error(post(app, **as_form(PHOTO, PHOTO)), 413, "too_many_rows")
@@ -306,6 +309,13 @@ def test_a_full_queue_is_a_429_with_retry_after() -> None:
             response = await client.post("/v1/predict", **as_form(PHOTO, tasks="t0"))
             assert assert_error(response, 429, "overloaded")["reason"] == "queue_rows"
             assert int(response.headers["retry-after"]) >= 1
+
+            async def unread() -> Any:
+                raise AssertionError("the body of a request that has no room was read")
+                yield b""
+
+            refused = await client.post("/v1/predict", content=unread(), headers=PNG)
+            assert_error(refused, 429, "overloaded")
             core.scheduler.withdraw(waiting, "cancelled")
             assert (await client.post("/v1/predict", **as_form(PHOTO))).status_code == 200
 
@@ -327,8 +337,7 @@ def test_while_loading_nothing_of_the_body_is_read() -> None:
                     sent += 1
                     yield bytes(1000)
 
-            headers = {"Content-Type": "image/png"}
-            response = await client.post("/v1/predict", content=body(), headers=headers)
+            response = await client.post("/v1/predict", content=body(), headers=PNG)
             assert_error(response, 503, "model_unavailable")
             assert sent == 0
 
