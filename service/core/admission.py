@@ -8,9 +8,9 @@ from service.core.errors import OverloadedError
 from service.core.job import Job
 from service.core.limits import SchedulerLimits
 
-# A prediction is never exact: a request is let in if it would be answered in this share of its
-# time.
-_HEADROOM = 0.8
+# A prediction is never exact, and what was let in has to drain when an overload ends: a request is
+# let in if it would be answered in this share of its time.
+_HEADROOM = 0.5
 # Fewer waiting requests than this are a few patient callers, not an overload: only their own
 # deadlines count.
 _FEW_REQUESTS = 32

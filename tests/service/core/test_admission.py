@@ -49,11 +49,11 @@ def test_a_slow_event_loop_shortens_the_time_that_a_request_has() -> None:
     admission = Admission(SchedulerLimits())
     admission.throughput.observe(100, 1.0, 0.0, backlog=False)
     waiting(admission, 100)
-    admission.check(rows=1, size=1, remaining_s=2.0, fair_rows=100)
+    admission.check(rows=1, size=1, remaining_s=3.0, fair_rows=100)
     for _ in range(100):
         admission.loop_lag.observe(0.5)
     with pytest.raises(OverloadedError):
-        admission.check(rows=1, size=1, remaining_s=2.0, fair_rows=100)
+        admission.check(rows=1, size=1, remaining_s=3.0, fair_rows=100)
 
 
 def test_a_large_job_ahead_does_not_refuse_small_ones_that_will_share_batches_with_it() -> None:
