@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 # In the order of a quiet machine's patience: the cheap ones first.
-MEASUREMENTS = ("client_cost", "memory", "engine", "overload", "soak", "serving")
+MEASUREMENTS = ("client_cost", "memory", "engine", "runtimes", "overload", "soak", "serving")
 
 
 def main(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -42,9 +43,10 @@ class SubnetForward:
     """Rows through the plan of all tasks.
 
     Called by one thread. Tails asked about equally many images run side by side in grouped
-    convolutions (:mod:`model.tails`). With ``workers`` > 1 the rest are spread over that many
-    threads of its own, each running its convolutions single-threaded: a small convolution gains
-    little from a second thread inside it, two convolutions side by side gain nearly all of it.
+    convolutions (:mod:`model.tails`). With ``workers`` > 1 groups and single tails are spread over
+    that many threads of its own, each running its convolutions single-threaded: a small convolution
+    gains little from a second thread inside it, two side by side gain nearly all of it, and no
+    barrier waits for a thread that the machine gave to somebody else.
     """
 
     name: Literal["subnet"] = "subnet"
@@ -61,13 +63,13 @@ class SubnetForward:
         self._network = network.eval().to(device)
         self._device, self._dtype = device, dtype
         self._roots = make_plan(network, range(len(network.tasks)))
-        self._groups = group_tails(self._roots) if fuses(device, dtype) else []
+        tails = list(all_tails(self._roots))
+        self._groups = group_tails(tails) if fuses(device, dtype) else []
         self._heads = HeadBank(network.heads, _used_features(self._roots))
         self._cache = cache or WeightCache()
         # Winograd's weights are four times as large: for the tasks' own layers only where they all
         # fit beside the direct ones, or each request would evict what the next one needs.
-        own = [cut for tail in all_tails(self._roots) for cut in tail.cuts]
-        paying = [cut for cut in own if winograd_pays(cut, device, dtype)]
+        paying = [cut for tail in tails for cut in tail.cuts if winograd_pays(cut, device, dtype)]
         self._winograd_tails = sum(map(winograd_bytes, paying)) <= self._cache.budget_bytes // 2
         self._layer_keys = [content_key(layer, dtype) for layer in network.layers]
         self._workers = workers if device.type == "cpu" else 1
@@ -86,11 +88,13 @@ class SubnetForward:
         every = tuple(range(len(pixels)))
         roots = [_Visit(root, x, None, every) for root in self._roots]
         features, parted = self._shared(roots, wanted)
+        work: list[Callable[[], list[Features]]] = []
         for group in self._groups:
             if _together(group, parted, wanted):
                 visits = [parted.pop(task) for task in group.tasks]
-                features.append(self._side_by_side(group, visits, wanted))
-        features.extend(self._one_by_one(list(parted.values()), wanted))
+                work.append(partial(self._side_by_side, group, visits, wanted))
+        work.extend(partial(self._depth_first, visit, wanted) for visit in parted.values())
+        features.extend(self._spread(work))
         return self._heads.answer(features, list(zip(images, tasks, strict=True)))
 
     def close(self) -> None:
@@ -131,29 +135,28 @@ class SubnetForward:
             visits = below
         return found, parted
 
-    def _side_by_side(self, group: TailGroup, visits: Sequence[_Visit], wanted: Wanted) -> Features:
+    def _spread(self, work: Sequence[Callable[[], list[Features]]]) -> list[Features]:
+        """Do all of it, over the worker threads once there is enough."""
+        if self._workers == 1 or len(work) < self._workers:
+            return [features for piece in work for features in piece()]
+        pool = self._threads()
+        done = [pool.submit(torch.inference_mode()(piece)) for piece in work]
+        return [features for future in done for features in future.result()]
+
+    def _side_by_side(
+        self, group: TailGroup, visits: Sequence[_Visit], wanted: Wanted
+    ) -> list[Features]:
         """A group's tails in grouped convolutions."""
         x = _inputs_side_by_side(visits, wanted)
         for cuts in group.layers():
             x = self._conv(x, cuts, winograd=False)
         pooled = x.mean(dim=(2, 3)).float().view(len(x), len(group.tails), -1)
-        return Features(
-            group.tasks, tuple(wanted[task] for task in group.tasks), pooled.transpose(0, 1)
-        )
+        images = tuple(wanted[task] for task in group.tasks)
+        return [Features(group.tasks, images, pooled.transpose(0, 1))]
 
-    def _one_by_one(self, visits: list[_Visit], wanted: Wanted) -> list[Features]:
-        """Each visit to its leaves; over the worker threads once there are enough of them."""
-        if self._workers == 1 or len(visits) < 2 * self._workers:
-            return self._depth_first(visits, wanted)
-        parts = [visits[start :: self._workers] for start in range(self._workers)]
-        done = self._threads().map(lambda own: self._depth_first(own, wanted), parts)
-        return [features for part in done for features in part]
-
-    @torch.inference_mode()
-    def _depth_first(self, visits: Sequence[_Visit], wanted: Wanted) -> list[Features]:
-        """Run each visit to its leaves before the next: few activations alive at a time."""
+    def _depth_first(self, visit: _Visit, wanted: Wanted) -> list[Features]:
         found: list[Features] = []
-        stack = list(reversed(visits))
+        stack = [visit]
         while stack:
             stack.extend(reversed(self._visit(stack.pop(), wanted, found)))
         return found

@@ -7,13 +7,14 @@ several tails are therefore one grouped convolution (a group per task) on their 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from model.plan import Cut, Node
 
-GROUP_SIZE = 8
-"""Tails in one grouped convolution: most of the gain at 4, none left at 20 (benchmarks/engine)."""
+GROUP_SIZE = 4
+"""Tails in one grouped convolution: large enough for most of the gain, and small enough that the
+workers have several groups each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,18 +53,18 @@ class TailGroup:
         return largest * len(self.tails)
 
 
-def group_tails(roots: Sequence[Node], group_size: int = GROUP_SIZE) -> list[TailGroup]:
-    """All tails below ``roots``, those of equal shape in groups of ``group_size``.
+def group_tails(tails: Iterable[Tail], group_size: int = GROUP_SIZE) -> list[TailGroup]:
+    """Tails of equal shape in groups of ``group_size``.
 
     A tail without enough others of its shape is in no group.
     """
     alike: dict[tuple[object, ...], list[Tail]] = {}
-    for tail in all_tails(roots):
+    for tail in tails:
         alike.setdefault(tail.shape, []).append(tail)
     return [
-        TailGroup(tuple(tails[start : start + group_size]))
-        for tails in alike.values()
-        for start in range(0, len(tails) - group_size + 1, group_size)
+        TailGroup(tuple(members[start : start + group_size]))
+        for members in alike.values()
+        for start in range(0, len(members) - group_size + 1, group_size)
     ]
 
 
