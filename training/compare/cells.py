@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from training.config import TrainSettings
+from training.config import RESUMABLE_CHANGES, TrainSettings
 from training.errors import StateError
 from training.methods import Method
 from training.settings_files import load_settings
@@ -19,7 +19,7 @@ Record = dict[str, Any]
 """What a cell led to, as JSON (see :mod:`training.compare.runner`)."""
 
 # What changes no figure.
-_FREE = frozenset({"checkpoint_interval_s", "max_unreadable_share"})
+_FREE = RESUMABLE_CHANGES - {"time_limit_s"}
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,17 @@ def grid(
 
 def asked(settings: TrainSettings, digest: str) -> dict[str, Any]:
     """What decides a cell's result, with no path of this machine in it."""
-    values = settings.model_dump(mode="json")
-    values["init_from"] = "/".join(PurePath(settings.init_from).parts[-2:])
-    return {"data": digest, "settings": values}
+    return {"data": digest, "settings": without_paths(settings.model_dump(mode="json"))}
+
+
+def without_paths(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with the last two parts of every path only: what is kept is to be passed on."""
+    return {
+        name: "/".join(PurePath(value).parts[-2:])
+        if isinstance(value, str) and os.sep in value
+        else value
+        for name, value in values.items()
+    }
 
 
 class CellStore:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from training.compare.cells import Cell, CellStore, Record, grid
+from training.compare.cells import Cell, CellStore, Record, grid, without_paths
 from training.compare.page import Results, write_page
 from training.compare.runner import Runner
 from training.compare.summary import baselines, summarise
@@ -163,7 +162,7 @@ def _write(
         "methods": [method.name for method in request.methods],
         "seeds": request.seeds,
         "budget": _budget(request),
-        "flags": json.loads(json.dumps(dict(request.flags), default=str)),
+        "flags": without_paths(request.flags),
         "cells": len(cells),
         "done": len(done),
         "command": command_line(request),
@@ -193,7 +192,7 @@ def command_line(request: Request) -> str:
         words += ["--budget-s", f"{request.budget_s:g}"]
     if request.config:
         words += ["--config", PurePath(request.config).name]
-    for name, value in request.flags.items():
+    for name, value in without_paths(request.flags).items():
         words += _flag(name, value)
     return shlex.join(words)
 
@@ -202,7 +201,7 @@ def _flag(name: str, value: Any) -> Sequence[str]:
     option = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{'' if value else 'no-'}{option}"]
-    return [f"--{option}", PurePath(value).name if name == "init_from" else str(value)]
+    return [f"--{option}", str(value)]
 
 
 def _shown_source(source: str) -> str:

@@ -12,6 +12,7 @@ from tests.training.conftest import TINY, PackMaker
 from training.cli import main
 from training.compare import runner
 from training.errors import DivergedError
+from training.run import train
 from training.trainer import Trainer
 
 SETTINGS = {name: value for name, value in TINY.items() if name != "epochs"}
@@ -168,12 +169,10 @@ def test_other_settings_do_not_mix_with_what_is_there(
 def test_a_run_that_diverges_is_a_result(
     tmp_path: Path, pack: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = runner.train
-
     def diverging(request: Any, console: Any) -> Any:
         if request.settings.scheme == "saliency":
             raise DivergedError("the loss is nan at step 3")
-        return original(request, console)
+        return train(request, console)
 
     monkeypatch.setattr(runner, "train", diverging)
     assert compare(tmp_path, pack, "--epochs=1") == 0
