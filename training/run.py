@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from model.repository import Repository
 from training.calibration import calibrated
 from training.card import model_card
 from training.config import TrainSettings
+from training.curves import Curves
 from training.decoding import Decoder, ImageSet
 from training.distributed import Processes
 from training.ema import AveragedWeights
@@ -107,8 +109,17 @@ def train(request: TrainRequest, console: Console, processes: Processes | None =
     if begin is not None:
         say(console, begin.apply(network))
     trainer = _trainer(request, dataset, network, splits["train"], state_file, processes)
-    trainer.fit(progress_display(console, "training"))
+    with _curves(settings, splits, trainer) as trainer.curves:
+        trainer.fit(progress_display(console, "training"))
     return processes.from_main(lambda: _published(request, dataset, splits, trainer, console))
+
+
+def _curves(
+    settings: TrainSettings, splits: Mapping[Split, ImageSet], trainer: Trainer
+) -> AbstractContextManager[Curves | None]:
+    if not (settings.tensorboard_dir and trainer.processes.main):
+        return nullcontext()
+    return Curves(Path(settings.tensorboard_dir), splits["val"], trainer.step)
 
 
 def _published(

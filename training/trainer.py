@@ -13,6 +13,7 @@ from model.network import RoutedNetwork
 from training.augmentation import augment
 from training.balance import LabelBalance
 from training.config import TrainSettings
+from training.curves import Curves
 from training.decoding import ImageSet
 from training.distributed import Processes
 from training.divergence import check_finite
@@ -53,6 +54,7 @@ class Trainer:
     stop: StopRequest = field(default_factory=StopRequest)
     processes: Processes = field(default_factory=Processes)
     """Those that share every batch; all of them run the same trainer."""
+    curves: Curves | None = None
     step: int = 0
     elapsed_s: float = 0.0
 
@@ -121,6 +123,7 @@ class Trainer:
                 self.elapsed_s = self.clock() - started
                 shown = loss if shown is None else _SMOOTHING * shown + (1 - _SMOOTHING) * loss
                 progress.update(self.step, self.phases.total_steps, self._note(shown))
+                self._draw(loss)
                 self.elapsed_s, stop = self.processes.agree(self.elapsed_s, self.stop.requested)
                 if stop:
                     self.save()
@@ -202,6 +205,17 @@ class Trainer:
             self.averaged.update(self.network, self.step)
         return float(value)
 
+    def _draw(self, loss: float) -> None:
+        if self.curves is None:
+            return
+        rate = self.optimiser.param_groups[0]["lr"]
+        self.curves.step(self.step, loss, rate, self._images_per_s)
+        if self.step % self.sampler.steps_per_epoch == 0:
+            self.curves.epoch(self.network, self.step)
+
+    @property
+    def _images_per_s(self) -> float:
+        return self.step * self.sampler.batch_size / self.elapsed_s if self.elapsed_s else 0.0
+
     def _note(self, loss: float) -> str:
-        rate = self.step * self.sampler.batch_size / self.elapsed_s if self.elapsed_s else 0.0
-        return f"loss {loss:.4f}, {rate:.0f} images/s"
+        return f"loss {loss:.4f}, {self._images_per_s:.0f} images/s"
