@@ -7,6 +7,8 @@ statistics per task does, and costs nothing to serve because it folds into the t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,6 +29,8 @@ class BatchNorm(nn.Module):
         super().__init__()
         self.eps = 1e-5
         self.momentum: float | None = 0.1
+        # F.batch_norm of a training batch that other processes have the rest of.
+        self.over_processes: Callable[..., Tensor] | None = None
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(rows, channels))
@@ -68,7 +72,7 @@ class BatchNorm(nn.Module):
         # Copies, written back below: autograd keeps what it was given, and several forward passes
         # may come before one backward pass.
         mean, var = mean.clone(), var.clone()
-        if x.numel() == x.shape[1]:
+        if x.numel() == x.shape[1] and self.over_processes is None:
             # One value per channel has no variance: a last batch of one image, or one row of its
             # task, where the feature map is a single pixel.
             return F.batch_norm(x, mean, var, weight, bias, training=False, eps=self.eps)
@@ -79,9 +83,8 @@ class BatchNorm(nn.Module):
             )
         self.batches_seen[row] += 1
         momentum = 1.0 / int(self.batches_seen[row]) if self.momentum is None else self.momentum
-        out = F.batch_norm(
-            x, mean, var, weight, bias, training=True, momentum=momentum, eps=self.eps
-        )
+        normalise = self.over_processes or F.batch_norm
+        out = normalise(x, mean, var, weight, bias, training=True, momentum=momentum, eps=self.eps)
         self.running_mean[row, columns] = mean
         self.running_var[row, columns] = var
         return out

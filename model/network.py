@@ -144,7 +144,9 @@ class RoutedNetwork(nn.Module):
         key = (device, tuple(tasks))
         found = self._trees.get(key)
         if found is None:
-            found = moved(route_tree(self.layer_routes(), key[1]), device)
+            # Training walks the same tree: autograd refuses tensors made in inference mode.
+            with torch.inference_mode(False):
+                found = moved(route_tree(self.layer_routes(), key[1]), device)
             self._trees[key] = found
             # Each step is atomic, so threads need no lock, which deepcopy (for averaged weights)
             # would refuse to copy.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ class SubnetForward:
         paying = [cut for tail in tails for cut in tail.cuts if winograd_pays(cut, device, dtype)]
         self._winograd_tails = sum(map(winograd_bytes, paying)) <= self._cache.budget_bytes // 2
         self._layer_keys = [content_key(layer, dtype) for layer in network.layers]
+        self._cache.claim(self._layer_keys)
+        weakref.finalize(self, self._cache.release, self._layer_keys).atexit = False
         self._workers = workers if device.type == "cpu" else 1
         self._pool: ThreadPoolExecutor | None = None
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import torch
@@ -29,12 +29,15 @@ class WeightCache:
     """Cut convolutions by content; the least recently used go first.
 
     One cache may serve several versions of a model: a version's unchanged layers have equal keys,
-    so their cut weights exist once. Safe for several threads.
+    so their cut weights exist once. Who uses layers claims them; what nobody claims any longer goes
+    at once. Safe for several threads.
     """
 
     def __init__(self, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
         self.budget_bytes = budget_bytes
-        self._lock = threading.Lock()
+        # Reentrant: a release may come from the garbage collector, within any line below.
+        self._lock = threading.RLock()
+        self._claims: Counter[bytes] = Counter()
         self._held: OrderedDict[bytes, Convolution] = OrderedDict()
         self._held_bytes = 0
 
@@ -57,6 +60,24 @@ class WeightCache:
             while self._held_bytes > self.budget_bytes and len(self._held) > 1:
                 self._held_bytes -= self._held.popitem(last=False)[1].bytes
         return made
+
+    def claim(self, layers: Iterable[bytes]) -> None:
+        """Say that the layers with these content keys are in use, each once more."""
+        with self._lock:
+            self._claims.update(layers)
+
+    def release(self, layers: Iterable[bytes]) -> None:
+        """Take back a claim; weights of layers that nobody else claims are dropped.
+
+        They are found by their keys, which begin with the layer's.
+        """
+        with self._lock:
+            self._claims.subtract(layers)
+            unused = tuple(layer for layer, users in self._claims.items() if users <= 0)
+            for layer in unused:
+                del self._claims[layer]
+            for key in [key for key in self._held if key.startswith(unused)]:
+                self._held_bytes -= self._held.pop(key).bytes
 
 
 def content_key(layer: RoutedConv, dtype: torch.dtype) -> bytes:

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from model.errors import TaskRouteError
+from training.commands.compare import compare_command
 from training.commands.evaluate import evaluate_command
 from training.commands.init import init_command
 from training.commands.train import train_command
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command("train")(train_command)
 app.command("init")(init_command)
 app.command("evaluate")(evaluate_command)
+app.command("compare")(compare_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -245,6 +245,10 @@ class TrainSettings(ModelSettings):
         description="seconds for the training steps; the schedule is shortened to fit; 0: none",
     )
     checkpoint_interval_s: float = Field(gt=0, description="seconds between saved states")
+    tensorboard_dir: str = Field(
+        description="write curves for TensorBoard into this folder: loss, learning rate, images/s, "
+        "validation figures by epoch; empty: none"
+    )
     device: str = Field(description="cpu, cuda or cuda:N")
     threads: int = Field(ge=0, description="CPU threads of PyTorch; 0 for its own choice")
 
@@ -279,4 +283,6 @@ class TrainSettings(ModelSettings):
 
 
 # What may differ between a run and its resumption without changing its result.
-RESUMABLE_CHANGES = frozenset({"time_limit_s", "checkpoint_interval_s", "max_unreadable_share"})
+RESUMABLE_CHANGES = frozenset(
+    {"time_limit_s", "checkpoint_interval_s", "max_unreadable_share", "tensorboard_dir"}
+)

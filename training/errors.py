@@ -6,6 +6,7 @@ TaskRouteError
 ├── DataError            a data set that cannot be used as it is; names file, row, column
 ├── StateError           nothing to resume, or a state that does not fit this run
 ├── DivergedError        the loss stopped being a number
+├── ProcessLostError     another process of a run over several ended, or cannot be reached
 └── RunInterruptedError  stopped by Ctrl-C or SIGTERM; the state to resume from is on disk
 """
 
@@ -46,6 +47,12 @@ class DivergedError(TaskRouteError):
     """The loss stopped being a number; nothing is published."""
 
     code = "diverged"
+
+
+class ProcessLostError(TaskRouteError):
+    """Another process of a run over several ended, or cannot be reached."""
+
+    code = "process_lost"
 
 
 class RunInterruptedError(TaskRouteError):

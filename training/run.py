@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from model.repository import Repository
 from training.calibration import calibrated
 from training.card import model_card
 from training.config import TrainSettings
+from training.curves import Curves
 from training.decoding import Decoder, ImageSet
+from training.distributed import Processes
 from training.ema import AveragedWeights
 from training.errors import SettingsError
 from training.evaluation import Evaluation, evaluate, with_thresholds
@@ -62,46 +65,72 @@ class Published:
     evaluation: Evaluation
 
 
-def train(request: TrainRequest, console: Console) -> Published:
+def train(request: TrainRequest, console: Console, processes: Processes | None = None) -> Published:
     """Read, decode, train, recalibrate, choose thresholds, evaluate, publish.
+
+    Args:
+        processes: those that train together, each of which calls this; None: this one alone. All
+            return what the main one published.
 
     Raises:
         TaskRouteError: nothing was published; the message says what to do.
     """
     settings = request.settings
+    processes = processes or Processes()
     _use_device(settings)
     # Before any image is decoded: a mistyped path should not cost that time.
     fresh_start = settings.init_from and not request.resume
     begin = read_warm_start(settings.init_from) if fresh_start else None
-    state_file = _state_file(request)
-    if request.restart:
+    state_file = _state_file(request, processes)
+    if request.restart and processes.main:
         state_file.remove()
-    if not request.resume:
+    if not request.resume and processes.main:
         check_startable(state_file)
     opened = open_source(request.source, SourceOptions(settings.split_seed))
     dataset = trainable(opened.with_tasks(settings.tasks))
-    if request.resume:
+    if request.resume and processes.main:
         check_resumable(state_file, settings, dataset)
     for note in dataset.notes:
         say(console, f"note: {note}")
 
     unreadable = UnreadableImages(
-        settings.max_unreadable_share, state_file.path.with_name(UNREADABLE_FILE)
+        settings.max_unreadable_share,
+        state_file.path.with_name(UNREADABLE_FILE) if processes.main else None,
     )
     unreadable.begin()
     splits: dict[Split, ImageSet] = {
         split: decode_split(
             request.decoder, dataset, split, settings.preprocess(), console, unreadable
         )
-        for split in SPLITS
+        for split in (SPLITS if processes.main else ("train",))
     }
+    _check_same(processes, request, dataset, splits["train"])
     network = _network(settings, dataset, splits["train"])
     if begin is not None:
         say(console, begin.apply(network))
-    trainer = _trainer(request, dataset, network, splits["train"], state_file)
-    trainer.fit(progress_display(console, "training"))
-    network = _finished(trainer, splits, console)
+    trainer = _trainer(request, dataset, network, splits["train"], state_file, processes)
+    with _curves(settings, splits, trainer) as trainer.curves:
+        trainer.fit(progress_display(console, "training"))
+    return processes.from_main(lambda: _published(request, dataset, splits, trainer, console))
 
+
+def _curves(
+    settings: TrainSettings, splits: Mapping[Split, ImageSet], trainer: Trainer
+) -> AbstractContextManager[Curves | None]:
+    if not (settings.tensorboard_dir and trainer.processes.main):
+        return nullcontext()
+    return Curves(Path(settings.tensorboard_dir), splits["val"], trainer.step)
+
+
+def _published(
+    request: TrainRequest,
+    dataset: Dataset,
+    splits: Mapping[Split, ImageSet],
+    trainer: Trainer,
+    console: Console,
+) -> Published:
+    """What follows the training steps, up to the bundle."""
+    settings, network = request.settings, _finished(trainer, splits, console)
     held_out: Split = "test" if len(splits["test"]) else "val"
     progress = progress_display(console, "evaluating")
     evaluation = evaluate(
@@ -114,7 +143,7 @@ def train(request: TrainRequest, console: Console) -> Published:
         metrics=evaluation.to_json() | about,
         card=model_card(request.name, network.config, evaluation, about, dataset.notes),
     )
-    state_file.remove()
+    trainer.state_file.remove()
     return Published(version, evaluation)
 
 
@@ -127,9 +156,26 @@ def _use_device(settings: TrainSettings) -> None:
         raise SettingsError(f"setting 'device' is {settings.device!r}: {error}") from error
 
 
-def _state_file(request: TrainRequest) -> StateFile:
+def _check_same(
+    processes: Processes, request: TrainRequest, dataset: Dataset, images: ImageSet
+) -> None:
+    """Refuse processes that would not train the same network on the same images."""
+    processes.check_same(
+        {
+            "data (digest)": dataset.digest,
+            "number of readable training images": len(images),
+            "settings": request.settings.model_dump(mode="json"),
+            "--resume": request.resume,
+        }
+    )
+    processes.part(min(request.settings.batch_size, len(images)))
+
+
+def _state_file(request: TrainRequest, processes: Processes) -> StateFile:
     """Where the run keeps its state; an unwritable repository fails now, not after training."""
     directory = Repository(request.repository).path(request.name, 1).parent
+    if not processes.main:
+        return StateFile(directory / STATE_FOLDER)
     probe = directory / ".writable"
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -155,9 +201,10 @@ def _trainer(
     network: RoutedNetwork,
     images: ImageSet,
     state_file: StateFile,
+    processes: Processes,
 ) -> Trainer:
     data = {"source": dataset.source, "digest": dataset.digest}
-    trainer = Trainer(network, request.settings, images, state_file, data)
+    trainer = Trainer(network, request.settings, images, state_file, data, processes=processes)
     if request.resume:
         trainer.resume()
     return trainer

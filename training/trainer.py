@@ -13,7 +13,9 @@ from model.network import RoutedNetwork
 from training.augmentation import augment
 from training.balance import LabelBalance
 from training.config import TrainSettings
+from training.curves import Curves
 from training.decoding import ImageSet
+from training.distributed import Processes
 from training.divergence import check_finite
 from training.ema import AveragedWeights
 from training.errors import RunInterruptedError
@@ -26,6 +28,7 @@ from training.progress import ProgressDisplay
 from training.samplers import Batch, Sampler, step_generator
 from training.state import RunState, StateFile
 from training.steps import step_loss
+from training.synchronised_norm import one_batch
 
 _SMOOTHING = 0.95
 """Of the loss that is displayed."""
@@ -49,11 +52,14 @@ class Trainer:
     """What the run is about, stored in its state: source and digest."""
     clock: Callable[[], float] = time.monotonic
     stop: StopRequest = field(default_factory=StopRequest)
+    processes: Processes = field(default_factory=Processes)
+    """Those that share every batch; all of them run the same trainer."""
+    curves: Curves | None = None
     step: int = 0
     elapsed_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self.device = torch.device(self.settings.device)
+        self.device = self.processes.device(self.settings.device)
         self.network.to(self.device)
         self.phases = Phases(self.settings, len(self.images), len(self.network.tasks))
         self.loss_shape = loss_shape(self.settings, self.images.labels, self.device)
@@ -71,17 +77,21 @@ class Trainer:
 
     def resume(self) -> None:
         """Continue from the saved state; StateError where there is none that fits."""
-        state = self.state_file.peek()
-        self.phases.restore(state.phases or {"steps": [state.total_steps]})
-        if self.phases.stage:
-            make_room(self.network, self.settings.routing())
-        self.state_file.load(self.network, self.optimiser, self.averaged)
+        with self.processes.file_from_main(self.state_file.path) as path:
+            state_file = StateFile(path.parent)
+            state = state_file.peek()
+            self.phases.restore(state.phases or {"steps": [state.total_steps]})
+            if self.phases.stage:
+                make_room(self.network, self.settings.routing())
+            state_file.load(self.network, self.optimiser, self.averaged)
         if self.phases.stage:
             set_chosen(self.network, self.settings.routing(), self.network.routes)
         self.step, self.elapsed_s = state.step, state.elapsed_s
 
     def save(self) -> None:
-        """Write the state to resume from."""
+        """Write the state to resume from; the main process alone does."""
+        if not self.processes.main:
+            return
         state = RunState(
             step=self.step,
             total_steps=self.phases.total_steps,
@@ -99,7 +109,9 @@ class Trainer:
             RunInterruptedError: a signal asked to stop; the state is saved.
             DivergedError: the loss or a gradient is not a number; names the batch, and the last
                 saved state is from before.
+            ProcessLostError: another process ended.
         """
+        self.processes.copy_network(self.network)
         self.network.train()
         saved = started = self.clock() - self.elapsed_s
         shown: float | None = None
@@ -111,7 +123,9 @@ class Trainer:
                 self.elapsed_s = self.clock() - started
                 shown = loss if shown is None else _SMOOTHING * shown + (1 - _SMOOTHING) * loss
                 progress.update(self.step, self.phases.total_steps, self._note(shown))
-                if self.stop.requested:
+                self._draw(loss)
+                self.elapsed_s, stop = self.processes.agree(self.elapsed_s, self.stop.requested)
+                if stop:
                     self.save()
                     raise self._interrupted()
                 if self.elapsed_s - (saved - started) > self.settings.checkpoint_interval_s:
@@ -136,12 +150,15 @@ class Trainer:
         choose_routes(
             self.network, self.settings, self.images, stage / self.phases.last_stage, advance
         )
+        if self.processes.count > 1:  # other machines may round otherwise, and choose otherwise
+            self.processes.copy_network(self.network)
+            set_chosen(self.network, self.settings.routing(), self.network.routes)
         self.network.train()
         # Gradients and weights of before say little about a network with other routes.
         self.optimiser.state.clear()
         self._start_average()
         self.phases.stage = stage
-        self.elapsed_s = self.clock() - started
+        self.elapsed_s, _ = self.processes.agree(self.clock() - started, False)
         self.save()
 
     def _interrupted(self) -> RunInterruptedError:
@@ -158,24 +175,29 @@ class Trainer:
         return batch
 
     def _train_step(self, batch: Batch) -> float:
-        images = torch.from_numpy(self.images.pixels[batch.images]).to(self.device)
-        images = augment(images, self.settings, step_generator(self.settings.seed, self.step))
+        part = self.processes.part(len(batch.images))
+        images = torch.from_numpy(self.images.pixels[batch.images[part.rows]]).to(self.device)
+        draw = step_generator(self.settings.seed, self.step)
+        images = augment(images, self.settings, draw, part)
         labels = self.images.labels[batch.images][:, list(batch.tasks)].astype(np.int64)
         set_learning_rate(self.optimiser, self.phases.learning_rate(self.step))
-        loss = step_loss(
-            self.network,
-            images,
-            torch.from_numpy(labels).to(self.device),
-            batch.tasks,
-            self.phases.current.compute,
-            self.loss_shape,
-            self.settings.precision,
-        )
+        with one_batch(self.network, self.processes):
+            loss = step_loss(
+                self.network,
+                images,
+                torch.from_numpy(labels[part.rows]).to(self.device),
+                batch.tasks,
+                self.phases.current.compute,
+                self.loss_shape,
+                self.settings.precision,
+            )
+        loss = loss * self.processes.weight(labels, part)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        total = self.processes.add_gradients(self.optimiser, loss.detach())
         norm = clip_gradients(self.optimiser, self.settings.max_grad_norm)
         # One transfer for both: a device stands still meanwhile.
-        value, gradient_norm = torch.stack([loss.detach(), norm.to(loss)]).tolist()
+        value, gradient_norm = torch.stack([total, norm.to(total)]).tolist()
         names = self.network.tasks.names
         check_finite(value, gradient_norm, self.step, batch, names, self.settings)
         self.optimiser.step()
@@ -183,6 +205,17 @@ class Trainer:
             self.averaged.update(self.network, self.step)
         return float(value)
 
+    def _draw(self, loss: float) -> None:
+        if self.curves is None:
+            return
+        rate = self.optimiser.param_groups[0]["lr"]
+        self.curves.step(self.step, loss, rate, self._images_per_s)
+        if self.step % self.sampler.steps_per_epoch == 0:
+            self.curves.epoch(self.network, self.step)
+
+    @property
+    def _images_per_s(self) -> float:
+        return self.step * self.sampler.batch_size / self.elapsed_s if self.elapsed_s else 0.0
+
     def _note(self, loss: float) -> str:
-        rate = self.step * self.sampler.batch_size / self.elapsed_s if self.elapsed_s else 0.0
-        return f"loss {loss:.4f}, {rate:.0f} images/s"
+        return f"loss {loss:.4f}, {self._images_per_s:.0f} images/s"

@@ -605,3 +605,12 @@ def test_statistics_of_tasks_do_not_become_shared_ones() -> None:
     network = make_network(backbone={"norm": "batch_per_task"})
     with pytest.raises(ValueError, match="statistics of 5 tasks cannot become those of 1"):
         network.set_routes(RoutingConfig(routed_layers="none"), [None] * len(network.layers))
+
+
+def test_answering_in_inference_mode_does_not_stop_training() -> None:
+    network = make_network(TASKS, routing={"keep": 0.5})
+    with torch.inference_mode():
+        network.forward_tasks(random_images(network, 2), [0, 1])
+    logits = network.train().forward_tasks(random_images(network, 2), [0, 1])
+    torch.cat(logits, dim=1).sum().backward()  # type: ignore[no-untyped-call]
+    assert network.layers[0].conv.weight.grad is not None

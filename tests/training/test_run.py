@@ -340,3 +340,9 @@ def test_a_name_that_cannot_be_served_fails_before_any_training(
 def test_metrics_are_plain_json(make_pack: PackMaker, tmp_path: Path) -> None:
     published, _ = run(f"pack:{make_pack()}", tmp_path)
     json.dumps(published.evaluation.to_json(), allow_nan=False)
+
+
+def test_the_setting_writes_curves(make_pack: PackMaker, tmp_path: Path) -> None:
+    folder = tmp_path / "curves"
+    run(f"pack:{make_pack()}", tmp_path, tensorboard_dir=str(folder))
+    assert any(path.name.startswith("events.out.tfevents") for path in folder.iterdir())

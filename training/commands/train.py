@@ -39,6 +39,7 @@ def train_command(
     settings = load_settings(TrainSettings, config, flags)
 
     from training.decoding import Decoder
+    from training.distributed import processes_of_run
     from training.pixel_cache import PixelCache, default_folder
     from training.run import TrainRequest, train
     from training.tables import terminal_table
@@ -52,7 +53,9 @@ def train_command(
         restart=restart,
         decoder=Decoder(PixelCache(cache_dir or default_folder())),
     )
-    published = train(request, Console(stderr=True))
-    out = Console()
+    with processes_of_run(settings.device) as processes:
+        quiet = not processes.main
+        published = train(request, Console(stderr=True, quiet=quiet), processes)
+    out = Console(quiet=quiet)
     out.print(terminal_table(published.evaluation))
     say(out, f"published {name} version {published.version} in {repository}")

@@ -1,0 +1,169 @@
+"""One cell of a comparison: train, evaluate, count the cost of serving; to be cut short anywhere.
+
+A cell's result is JSON: what was asked, each task's held-out figures and their means, the cost of
+serving all tasks in trunk passes, and the training it took. A run that diverges is a result too:
+its ``failure`` says how.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from model.bundle import Bundle
+from model.network import RoutedNetwork
+from model.plan import cost, make_plan, masked_cost
+from model.repository import Repository
+from training.compare.cells import Cell, Record, asked, fingerprint
+from training.compare.rate import planned_epochs
+from training.config import TrainSettings
+from training.decoding import Decoder
+from training.errors import DivergedError, RunInterruptedError, StateError
+from training.metrics import TaskFigures, mean_figures
+from training.run import STATE_FOLDER, TrainRequest, train
+from training.sources import Dataset
+from training.state import StateFile
+
+_MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs cells on one data set."""
+
+    dataset: Dataset
+    """With all tasks that any cell trains, in their order."""
+    folder: Path
+    """For what is in the making: states to go on from, and bundles until they are evaluated."""
+    decoder: Decoder
+    console: Console
+
+    def asked(self, cell: Cell, settings: TrainSettings) -> dict[str, Any]:
+        """What decides the cell's result."""
+        names = tuple(self.dataset.tasks.names[: cell.tasks])
+        return asked(settings.model_copy(update={"tasks": names}), self.dataset.digest)
+
+    def run(self, cell: Cell, settings: TrainSettings) -> Record:
+        """The cell's result; goes on with a run that was cut short.
+
+        Raises:
+            RunInterruptedError: Ctrl-C or SIGTERM; the state to go on from is on disk.
+        """
+        wanted = self.asked(cell, settings)
+        # Named by what was asked: whatever is found there is of this very run.
+        folder = self.folder / f"{cell.key}-{fingerprint(wanted)}"
+        about = {
+            "method": cell.method.name, "keep": cell.keep, "tasks": cell.tasks, "seed": cell.seed,
+            "asked": wanted,
+        }  # fmt: skip
+        try:
+            bundles = self._networks(cell, settings, folder)
+        except DivergedError as error:
+            result: Record = {"failure": str(error)}
+        else:
+            result = {"failure": None} | _result(bundles, settings)
+        shutil.rmtree(folder, ignore_errors=True)
+        return about | result
+
+    def _networks(self, cell: Cell, settings: TrainSettings, folder: Path) -> list[Bundle]:
+        names = self.dataset.tasks.names[: cell.tasks]
+        if not cell.method.network_per_task:
+            return [self._trained(settings, names, folder)]
+        # Equal budgets: all networks together get what one network for all tasks gets.
+        share = settings.model_copy(
+            update={
+                "time_limit_s": settings.time_limit_s / len(names),
+                "epochs": settings.epochs / len(names),
+            }
+        )
+        return [
+            self._trained(share, [name], folder / str(index)) for index, name in enumerate(names)
+        ]
+
+    def _trained(self, settings: TrainSettings, names: Sequence[str], folder: Path) -> Bundle:
+        """The network of these tasks, as published below ``folder``."""
+        _make(folder)
+        repository = Repository(folder)
+        if repository.versions(_MODEL):  # finished before everything was cut short
+            return repository.read(_MODEL)
+        state = StateFile(repository.path(_MODEL, 1).parent / STATE_FOLDER)
+        resume = state.exists()
+        settings = settings.model_copy(update={"tasks": tuple(names)})
+        if resume:
+            settings = settings.model_copy(update={"epochs": state.peek().settings["epochs"]})
+        elif settings.time_limit_s:
+            settings = settings.model_copy(update={"epochs": self._epochs(settings)})
+        try:
+            train(
+                TrainRequest(
+                    self.dataset.source, folder, _MODEL, settings, resume, decoder=self.decoder
+                ),
+                self.console,
+            )
+        except RunInterruptedError as error:
+            raise RunInterruptedError(
+                "interrupted; the same command goes on from there, with finished cells kept"
+            ) from error
+        return repository.read(_MODEL)
+
+    def _epochs(self, settings: TrainSettings) -> float:
+        """To plan for, where time is what is limited."""
+        tasks = self.dataset.with_tasks(settings.tasks).tasks
+        return planned_epochs(settings, tasks, self.dataset.counts()["train"])
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(f"--out: {folder} cannot be made: {error.strerror or error}") from error
+
+
+def _result(bundles: Sequence[Bundle], settings: TrainSettings) -> Record:
+    """Figures, cost and training of a cell's networks together."""
+    per_task: dict[str, Any] = {}
+    for bundle in bundles:
+        per_task |= bundle.metrics["tasks"]
+    names = {one.name for one in fields(TaskFigures)}
+    figures = [
+        TaskFigures(**{name: value for name, value in values.items() if name in names})
+        for values in per_task.values()
+    ]
+    trained = [bundle.metrics["training"] for bundle in bundles]
+    data = bundles[0].metrics["data"]
+    steps = sum(one["steps"] for one in trained)
+    batch = min(settings.batch_size, data["images"]["train"])
+    return {
+        "split": bundles[0].metrics["split"],
+        "images": data["images"],
+        "figures": mean_figures(figures),
+        "cost": serving_cost([bundle.network() for bundle in bundles]),
+        "training": {
+            "seconds": round(sum(one["seconds"] for one in trained), 1),
+            "steps": steps,
+            "epochs": round(steps * batch / data["images"]["train"], 3),
+        },
+        "per_task": per_task,
+    }
+
+
+def serving_cost(networks: Sequence[RoutedNetwork]) -> dict[str, float]:
+    """What it costs to ask one image all tasks of all ``networks``, in passes of one full trunk.
+
+    Returns:
+        ``passes``: each network by its plan (what tasks share once, then each task's own units);
+        ``masked_passes``: the paper's way, a full pass per task where there are routes. Both count
+        multiply-adds of the convolutions.
+    """
+    passes = masked = 0.0
+    for network in networks:
+        tasks = range(len(network.tasks))
+        trunk = masked_cost(network).macs
+        passes += cost(make_plan(network, tasks), tasks).macs / trunk
+        masked += len(tasks) if any(mask is not None for mask in network.routes) else 1
+    return {"passes": passes, "masked_passes": masked}
