@@ -17,6 +17,7 @@ from training.sources import SourceOptions, open_source
 
 if TYPE_CHECKING:
     from model.bundle import Bundle
+    from training.decoding import ImageSet
     from training.evaluation import Evaluation
 
 
@@ -30,6 +31,13 @@ def evaluate_command(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="write the figures there", metavar="FILE")
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="write a report there: one HTML file with plots", metavar="FILE"),
+    ] = None,
+    report_images: Annotated[
+        bool, typer.Option("--images/--no-images", help="show the worst mistakes in the report")
+    ] = True,
     resamples: Annotated[
         int, typer.Option(min=0, help="resamples of the images for 95 % intervals; 0: none")
     ] = 200,
@@ -42,18 +50,28 @@ def evaluate_command(
     import torch
 
     from model.repository import Repository
+    from training.evaluation import evaluate
     from training.tables import terminal_table
 
     if threads:
         torch.set_num_threads(threads)
     bundle = Repository(repository).read(name, version)
-    evaluation = evaluate_bundle(
-        bundle, data, split, Console(stderr=True), resamples, max_unreadable_share
+    console = Console(stderr=True)
+    images = bundle_images(bundle, data, split, console, max_unreadable_share)
+    network = bundle.network()
+    evaluation = evaluate(
+        network, images, split, progress_display(console, "evaluating"), resamples
     )
     Console().print(terminal_table(evaluation))
     if json_file is not None:
         about = {"model": name, "digest": bundle.digest, "source": data}
-        _write(json_file, json.dumps(about | evaluation.to_json(), indent=2) + "\n")
+        _write("--json", json_file, json.dumps(about | evaluation.to_json(), indent=2) + "\n")
+    if report is not None:
+        from training.report import write_report
+
+        title = f"{name} on {data}"
+        page = write_report(title, network, images, evaluation, with_images=report_images)
+        _write("--report", report, page)
 
 
 def evaluate_bundle(
@@ -64,7 +82,22 @@ def evaluate_bundle(
     resamples: int,
     max_unreadable_share: float = 0.1,
 ) -> Evaluation:
-    """The bundle's figures on one split of ``source``.
+    """The bundle's figures on one split of ``source``; raises as :func:`bundle_images` does."""
+    from training.evaluation import evaluate
+
+    images = bundle_images(bundle, source, split, console, max_unreadable_share)
+    progress = progress_display(console, "evaluating")
+    return evaluate(bundle.network(), images, split, progress, resamples)
+
+
+def bundle_images(
+    bundle: Bundle,
+    source: str,
+    split: Literal["train", "val", "test"],
+    console: Console,
+    max_unreadable_share: float = 0.1,
+) -> ImageSet:
+    """One split of ``source``, with labels for the bundle's tasks.
 
     Splits that the data leaves undefined are drawn as they were for the bundle's training, so that
     its test images are not among those it was trained on.
@@ -73,7 +106,6 @@ def evaluate_bundle(
         DataError: no image in the split, too many that cannot be read, or no task in common.
     """
     from training.decoding import Decoder
-    from training.evaluation import evaluate
     from training.preparation import decode_split
     from training.unreadable import UnreadableImages
 
@@ -85,13 +117,11 @@ def evaluate_bundle(
     if not dataset.counts()[split]:
         raise DataError(f"{source}: no {split} images; it has {dataset.counts()}")
     unreadable = UnreadableImages(max_unreadable_share)
-    images = decode_split(Decoder(), dataset, split, bundle.config.preprocess, console, unreadable)
-    progress = progress_display(console, "evaluating")
-    return evaluate(bundle.network(), images, split, progress, resamples)
+    return decode_split(Decoder(), dataset, split, bundle.config.preprocess, console, unreadable)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(option: str, path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise SettingsError(f"--json {path}: cannot be written: {error.strerror}") from error
+        raise SettingsError(f"{option} {path}: cannot be written: {error.strerror}") from error
