@@ -9,16 +9,18 @@ ROOT/NAME/.lock       held while a version number is taken
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.bundle import Bundle, Parent, read_bundle, write_bundle
+from model.bundle import MANIFEST, Bundle, Parent, read_bundle, write_bundle
 from model.errors import BundleError, RepositoryError, UnknownModelError, UnknownVersionError
 from model.network import RoutedNetwork
 
@@ -26,6 +28,15 @@ LATEST = "LATEST"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _STAGING = ".staging-"
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is published now, unread. Equal only while neither LATEST nor any file has changed."""
+
+    version: int
+    digest: str  # as Bundle.digest; empty without a manifest
+    stamp: str  # of LATEST and of the bundle's files
 
 
 class Repository:
@@ -99,17 +110,27 @@ class Repository:
             UnknownModelError, UnknownVersionError: never published here.
             BundleError: published, but damaged since.
         """
-        if version is None:
-            version = self.latest(name)
-        elif version not in (versions := self.versions(name)):
-            if not versions:
-                self.latest(name)  # raises UnknownModelError with the names that exist
-            raise UnknownVersionError(
-                f"model {name!r} has no version {version}; it has {versions}",
-                model=name,
-                version=version,
-            )
-        return read_bundle(self.path(name, version))
+        return read_bundle(self.path(name, self._chosen(name, version)))
+
+    def published(self, name: str, version: int | None = None) -> Published:
+        """What :meth:`read` would read, at the price of one small file: to ask again and again.
+
+        Raises:
+            UnknownModelError, UnknownVersionError: never published here.
+            RepositoryError: it cannot be read.
+        """
+        latest = self.root / name / LATEST
+        version = self._chosen(name, version)
+        directory = self.path(name, version)
+        try:
+            files = [latest, *sorted(directory.iterdir())]
+            stamp = " ".join(map(_stamp, files))
+            manifest = directory / MANIFEST
+            # Without one read() says what is wrong.
+            digest = _sha256(manifest) if manifest in files else ""
+        except OSError as error:
+            raise _unreadable(directory, error) from error
+        return Published(version, digest, stamp)
 
     def publish(
         self,
@@ -151,6 +172,20 @@ class Repository:
                 f"cannot publish to {directory}: {error.strerror or error}{state}",
                 path=str(directory),
             ) from error
+        return version
+
+    def _chosen(self, name: str, version: int | None) -> int:
+        """``version``, if it is there; by default the latest."""
+        if version is None:
+            return self.latest(name)
+        if version not in (versions := self.versions(name)):
+            if not versions:
+                self.latest(name)  # raises UnknownModelError with the names that exist
+            raise UnknownVersionError(
+                f"model {name!r} has no version {version}; it has {versions}",
+                model=name,
+                version=version,
+            )
         return version
 
     def _directory(self, name: str) -> Path:
@@ -209,6 +244,18 @@ def _replace_text(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     temporary.replace(path)
     _flush_directory(path.parent)
+
+
+def _sha256(path: Path) -> str:
+    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def _stamp(path: Path) -> str:
+    try:
+        found = path.stat()
+    except FileNotFoundError:  # LATEST, where a version is asked for by its number
+        return f"{path.name}:-"
+    return f"{path.name}:{found.st_size}:{found.st_mtime_ns}:{found.st_ino}"
 
 
 def _flush_directory(path: Path) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+import numpy as np
+
 from model.config import PreprocessConfig
 from model.errors import ImageError
-from model.preprocess import ImageLimits, load_image
+from model.preprocess import ImageLimits, load_image, load_pixels
 from service.core.clock import Clock
 from service.core.errors import DeadlineError
 from service.core.job import Pixels
@@ -41,12 +43,12 @@ class Decoder:
         return await loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
 
     async def decode(
-        self, contents: Sequence[bytes], spec: PreprocessConfig, deadline: float
+        self, contents: Sequence[bytes | Pixels], spec: PreprocessConfig, deadline: float
     ) -> list[Pixels | ImageError]:
-        """Pixels [H, W, 3] for each file, or why there are none.
+        """Pixels [H, W, 3] for each file, or pixels of another size, or why there are none.
 
         Raises:
-            DeadlineError: the deadline passed before a file's turn came.
+            DeadlineError: the deadline passed before an image's turn came.
         """
         loop = asyncio.get_running_loop()
         decoding = [
@@ -59,11 +61,13 @@ class Decoder:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _decode(
-        self, content: bytes, spec: PreprocessConfig, deadline: float
+        self, content: bytes | Pixels, spec: PreprocessConfig, deadline: float
     ) -> Pixels | ImageError:
         if self._clock.now() >= deadline:
             raise DeadlineError("the deadline passed before the image was decoded", stage="decode")
         try:
+            if isinstance(content, np.ndarray):  # in memory already: the body's limit bounds it
+                return load_pixels(content, spec)
             return load_image(content, spec, self._limits).pixels
         except ImageError as error:
             return error.with_traceback(None)

@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from model.errors import TaskRouteError
 from service.core.decisions import Floats, Indices
+from service.core.job import Pixels
 from service.core.served import ServedModel
 
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image file as it came, or why its bytes could not even be read."""
+    """An image as it came, a file or pixels, or why its bytes could not even be read."""
 
     id: str
-    content: bytes = b""
+    content: bytes | Pixels = b""  # pixels: [h, w, 3], RGB, of any size
     error: TaskRouteError | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that the content takes."""
+        return self.content.nbytes if isinstance(self.content, np.ndarray) else len(self.content)
 
 
 @dataclass(frozen=True)

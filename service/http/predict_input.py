@@ -32,7 +32,7 @@ FORM_TYPE = "multipart/form-data"
 ACCEPTED_TYPES = (FORM_TYPE, *IMAGE_TYPES, JSON_TYPE)
 
 # Larger JSON is parsed in the decode pool: base64 by the megabyte would stall the event loop.
-_PARSE_INLINE_BYTES = 64 * 1024
+PARSE_INLINE_BYTES = 64 * 1024
 _MAX_FORM_PARTS = 1000
 _FIRST_ID = "0"
 
@@ -89,7 +89,7 @@ async def read_predict_input(request: Request, decoder: Decoder, max_images: int
         return await _read_form(request, max_images)
     if media_type == JSON_TYPE:
         body = await request.body()
-        if len(body) <= _PARSE_INLINE_BYTES:
+        if len(body) <= PARSE_INLINE_BYTES:
             return parse_json(body, max_images)
         return await decoder.run(parse_json, body, max_images)
     raise UnsupportedMediaTypeError(
@@ -103,10 +103,10 @@ def parse_json(body: bytes, max_images: int) -> PredictInput:
     try:
         parsed = PredictBody.model_validate_json(body)
     except ValidationError as error:
-        raise _refused_json(error) from None
+        raise refused_json(error) from None
     images = [
-        _decode_base64(part.id or str(position), part.content)
-        for position, part in enumerate(_checked_count(parsed.images, max_images))
+        decode_base64(part.id or str(position), part.content)
+        for position, part in enumerate(checked_count(parsed.images, max_images))
     ]
     ids = [image.id for image in images]
     if len(set(ids)) != len(ids):
@@ -164,14 +164,15 @@ async def _from_form(form: FormData, max_images: int) -> PredictInput:
         raise InvalidFieldError('form field "tasks" is a file; send text', field="tasks")
     images = [
         EncodedImage(str(position), await file.read())
-        for position, file in enumerate(_checked_count(files, max_images))
+        for position, file in enumerate(checked_count(files, max_images))
         if isinstance(file, UploadFile)
     ]
     names = split_selectors([value for value in values if isinstance(value, str)])
     return PredictInput(images, names if values else None)
 
 
-def _checked_count(images: Sequence[Image], max_images: int) -> Sequence[Image]:
+def checked_count(images: Sequence[Image], max_images: int) -> Sequence[Image]:
+    """``images``, if there are some and not too many."""
     if not images:
         raise NoImagesError("the request has no image", field="images")
     if len(images) > max_images:
@@ -183,7 +184,8 @@ def _checked_count(images: Sequence[Image], max_images: int) -> Sequence[Image]:
     return images
 
 
-def _decode_base64(image_id: str, content: str) -> EncodedImage:
+def decode_base64(image_id: str, content: str) -> EncodedImage:
+    """The image file in ``content``; with an error of its own where it is not base64."""
     try:
         # Line breaks, as the base64 command makes them, are harmless.
         return EncodedImage(image_id, base64.b64decode("".join(content.split()), validate=True))
@@ -193,7 +195,8 @@ def _decode_base64(image_id: str, content: str) -> EncodedImage:
         )
 
 
-def _refused_json(error: ValidationError) -> RequestError:
+def refused_json(error: ValidationError) -> RequestError:
+    """What to tell a caller about JSON that is none, or has a wrong field."""
     # Never with the input: it may be an image.
     problems = error.errors(include_url=False, include_input=False, include_context=False)
     if problems[0]["type"] == "json_invalid":

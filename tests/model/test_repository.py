@@ -481,3 +481,39 @@ def test_a_version_published_while_latest_is_read_is_found(
 
     monkeypatch.setattr(Repository, "versions", versions)
     assert repository.latest("m") == latest + 1
+
+
+def test_what_is_published_is_told_without_reading_it(tmp_path: Path) -> None:
+    repository = Repository(tmp_path)
+    repository.publish("net", make_network(), {}, "# net\n")
+    first = repository.published("net")
+    assert (first.version, first.digest) == (1, repository.read("net").digest)
+    assert repository.published("net") == first
+    repository.publish("net", make_network(seed=1), {}, "# net\n")
+    second = repository.published("net")
+    assert (second.version, second.digest) == (2, repository.read("net").digest)
+    assert repository.published("net", 1).digest == first.digest
+
+
+def test_what_is_published_changes_with_latest_and_with_any_file(tmp_path: Path) -> None:
+    repository = Repository(tmp_path)
+    repository.publish("net", make_network(), {}, "# net\n")
+    seen = [repository.published("net")]
+    weights = repository.path("net", 1) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    seen.append(repository.published("net"))
+    (tmp_path / "net" / "LATEST").write_text("1")
+    seen.append(repository.published("net"))
+    (repository.path("net", 1) / "manifest.json").unlink()
+    seen.append(repository.published("net"))
+    assert len(set(seen)) == 4
+    assert seen[-1].digest == ""
+
+
+def test_what_was_never_published_is_told_as_when_it_is_read(tmp_path: Path) -> None:
+    repository = Repository(tmp_path)
+    with pytest.raises(UnknownModelError):
+        repository.published("net")
+    repository.publish("net", make_network(), {}, "# net\n")
+    with pytest.raises(UnknownVersionError, match=r"no version 2; it has \[1\]"):
+        repository.published("net", 2)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from model.config import PreprocessConfig
 from model.errors import ImageTooLargeError, InvalidImageError, UnsupportedImageError
@@ -37,6 +39,22 @@ def test_good_and_bad_images_side_by_side() -> None:
         ImageTooLargeError,
         InvalidImageError,
     ]
+
+
+def test_pixels_are_resized_like_a_lossless_file_of_the_same_picture() -> None:
+    async def scenario() -> list[object]:
+        decoder = Decoder(1, ImageLimits(), FakeClock())
+        file = picture(seed=3)
+        pixels = np.asarray(Image.open(io.BytesIO(file)))
+        found = await decoder.decode([file, pixels, pixels[:, :, :2]], SPEC, deadline=2000.0)
+        decoder.close()
+        return list(found)
+
+    from_file, from_pixels, wrong = asyncio.run(scenario())
+    assert isinstance(from_file, np.ndarray)
+    assert isinstance(from_pixels, np.ndarray)
+    np.testing.assert_array_equal(from_file, from_pixels)
+    assert isinstance(wrong, InvalidImageError)
 
 
 def test_nothing_is_decoded_after_the_deadline() -> None:

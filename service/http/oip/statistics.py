@@ -1,0 +1,48 @@
+"""Totals of the core in the shape of Triton's statistics extension."""
+
+from __future__ import annotations
+
+from service.core.statistics import BatchTotals, ModelTotals, Total
+from service.http.oip.schemas import (
+    BatchStatistics,
+    Duration,
+    InferenceStatistics,
+    ModelStatisticsEntry,
+)
+
+_NONE = Duration(count=0, ns=0)
+
+
+def statistics_of(totals: ModelTotals) -> ModelStatisticsEntry:
+    """One version's entry. An inference is a row (image x task), an execution a batch."""
+    return ModelStatisticsEntry(
+        name=totals.name,
+        version=str(totals.version),
+        last_inference=int(totals.last_request * 1000),
+        inference_count=totals.rows,
+        execution_count=totals.batches,
+        inference_stats=InferenceStatistics(
+            success=_duration(totals.success),
+            fail=_duration(totals.failure),
+            queue=_duration(totals.queue),
+            compute_input=_duration(totals.decode),
+            compute_infer=_duration(totals.compute),
+            compute_output=_NONE,  # too short to be worth a clock
+            cache_hit=_NONE,
+            cache_miss=_NONE,
+        ),
+        batch_stats=[_batch(size, totals.by_size[size]) for size in sorted(totals.by_size)],
+    )
+
+
+def _batch(size: int, totals: BatchTotals) -> BatchStatistics:
+    return BatchStatistics(
+        batch_size=size,
+        compute_input=_duration(totals.assemble),
+        compute_infer=_duration(totals.forward),
+        compute_output=_NONE,
+    )
+
+
+def _duration(total: Total) -> Duration:
+    return Duration(count=total.count, ns=int(total.seconds * 1e9))

@@ -1,0 +1,151 @@
+"""Open Inference Protocol v2: metadata, readiness, inference, statistics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from model.errors import UnknownVersionError
+from service.http.disconnect import unless_disconnected
+from service.http.oip.documentation import INFER_REQUEST
+from service.http.oip.errors import OipRoute
+from service.http.oip.infer_input import HEADER_LENGTH, InferInput, read_infer_input
+from service.http.oip.infer_output import choose_outputs, raise_failures, render_inference
+from service.http.oip.metadata import model_metadata, server_metadata
+from service.http.oip.models import check_name, find_model
+from service.http.oip.schemas import (
+    InferResponse,
+    ModelMetadata,
+    ModelReady,
+    ServerMetadata,
+    StatisticsResponse,
+)
+from service.http.oip.statistics import statistics_of
+from service.http.openapi import error_responses
+from service.http.record import record_of
+from service.http.request_time import note_timing, read_in_time, request_timeout_s
+from service.http.services import Services, services_of
+from service.http.timeout import HEADER as TIMEOUT_HEADER
+
+router = APIRouter(prefix="/v2", tags=["open inference protocol"], route_class=OipRoute)
+
+_MODEL = "/models/{name}"
+_VERSION = "/models/{name}/versions/{version}"
+
+
+@router.get("/", include_in_schema=False)
+@router.get("", responses=error_responses(500))
+async def server(request: Request) -> ServerMetadata:
+    """Who answers, and which extensions of the protocol it knows."""
+    return server_metadata(request.app.version)
+
+
+@router.get("/models/stats", responses=error_responses(500))
+async def all_statistics(request: Request) -> StatisticsResponse:
+    """Totals of every version since the process started, in the shape of Triton's extension."""
+    return _statistics(services_of(request))
+
+
+@router.get(_VERSION, responses=error_responses(404, 503))
+@router.get(_MODEL, responses=error_responses(404, 503))
+async def metadata(request: Request, name: str, version: str | None = None) -> ModelMetadata:
+    """What the model takes and answers: every task is an output."""
+    return model_metadata(find_model(services_of(request).core.holder, name, version))
+
+
+@router.get(_VERSION + "/ready", responses=error_responses(404, 503))
+@router.get(_MODEL + "/ready", responses=error_responses(404, 503))
+async def ready(request: Request, name: str, version: str | None = None) -> ModelReady:
+    """Inference requests for the model will be answered."""
+    core = services_of(request).core
+    check_name(core.holder, name)
+    core.check_ready()
+    find_model(core.holder, name, version)
+    return ModelReady(name=name)
+
+
+@router.get(_VERSION + "/stats", responses=error_responses(404))
+@router.get(_MODEL + "/stats", responses=error_responses(404))
+async def statistics(request: Request, name: str, version: str | None = None) -> StatisticsResponse:
+    """Totals since the process started, of one version or all that were served.
+
+    An inference is a row (image x task), an execution a batch; `compute_input` is decoding,
+    `compute_infer` the batches that a request's rows were in.
+    """
+    services = services_of(request)
+    check_name(services.core.holder, name)
+    found = _statistics(services, version)
+    if version is not None and not found.model_stats:
+        raise UnknownVersionError(
+            f"version {version[:40]!r} of model {name!r} was not served since the process started",
+            model=name,
+            version=version[:40],
+        )
+    return found
+
+
+@router.post(
+    _VERSION + "/infer",
+    response_model=InferResponse,
+    responses=error_responses(400, 404, 413, 429, 500, 503, 504),
+    openapi_extra=INFER_REQUEST,
+)
+@router.post(
+    _MODEL + "/infer",
+    response_model=InferResponse,
+    responses=error_responses(400, 404, 413, 429, 500, 503, 504),
+    openapi_extra=INFER_REQUEST,
+)
+async def infer(request: Request, name: str, version: str | None = None) -> Response:
+    """Ask tasks about one or more images, in JSON, with binary tensors, or with a bare file.
+
+    The outputs are tasks; without any, all are answered. One bad image fails the request: the
+    protocol has no place for an image's own error (`POST /v1/predict` has).
+    """
+    services, record = services_of(request), record_of(request.scope)
+    model = find_model(services.core.holder, name, version)  # before the body is read
+    deadline = record.started + request_timeout_s(request, services)
+    services.core.predictor.check_room(deadline)
+    reading = read_infer_input(request, services.core.decoder, services.settings.max_images)
+    asked = await read_in_time(reading, services, deadline)
+    forms = choose_outputs(model.tasks, asked)
+    record.images, record.tasks, record.bundle = len(asked.images), len(forms), model.digest
+    for image in asked.images:
+        if image.error is not None:
+            raise image.error
+    if asked.timeout_s is not None:
+        deadline = record.started + _limited_timeout_s(asked, request, services)
+    prediction = await unless_disconnected(
+        request.receive,
+        services.core.predictor.predict(model, asked.images, list(forms), deadline),
+    )
+    note_timing(record, prediction.timing)
+    raise_failures(prediction)
+    begun = services.core.clock.now()
+    body, header_bytes = render_inference(prediction, list(forms.values()), asked.id)
+    services.metrics.stage("respond", services.core.clock.now() - begun)
+    if header_bytes is None:
+        return Response(body, media_type="application/json")
+    headers = {HEADER_LENGTH: str(header_bytes)}
+    return Response(body, headers=headers, media_type="application/octet-stream")
+
+
+def _limited_timeout_s(asked: InferInput, request: Request, services: Services) -> float:
+    """The parameter's seconds; a header, if there is one as well, and the setting bound it."""
+    assert asked.timeout_s is not None  # noqa: S101 - for mypy: the caller looked
+    settings = services.settings
+    if TIMEOUT_HEADER in request.headers:
+        return min(asked.timeout_s, request_timeout_s(request, services))
+    return min(asked.timeout_s, settings.max_request_timeout_ms / 1000)
+
+
+def _statistics(services: Services, version: str | None = None) -> StatisticsResponse:
+    found = services.metrics.statistics
+    if services.core.holder.model is not None:
+        found.of(services.core.holder.model)  # listed before its first request
+    return StatisticsResponse(
+        model_stats=[
+            statistics_of(totals)
+            for totals in found.all()
+            if version is None or version == str(totals.version)
+        ]
+    )
