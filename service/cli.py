@@ -12,6 +12,7 @@ import prometheus_client
 from pydantic import ValidationError
 
 from service.flags import flag, parse
+from service.key_file import KeyFileError
 from service.logging import configure_logging
 from service.server import serve
 from service.settings import PREFIX, Settings, unknown_variables
@@ -36,7 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     # For the whole process: a creation time beside every counter would double what is scraped.
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
-    serve(settings)
+    try:
+        serve(settings)
+    except KeyFileError as error:
+        sys.stderr.write(f"{flag('api_keys_file')} ({PREFIX}API_KEYS_FILE): {error}\n")
+        return WRONG_USAGE
     return 0
 
 

@@ -11,6 +11,7 @@ import uvicorn
 
 from service.cpu import CpuBudget, cpu_budget
 from service.http.app import create_app
+from service.http.connection import Connection
 from service.http.services import Services
 from service.settings import Settings
 
@@ -76,6 +77,7 @@ def serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         workers=1,
+        http=Connection,  # type: ignore[arg-type]  # asyncio's other kind of protocol
         log_config=None,
         access_log=False,
         server_header=False,

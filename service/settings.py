@@ -22,7 +22,7 @@ from service.core.serving import CoreOptions
 
 PREFIX = "TASKROUTE_"
 # Read by other parts of the project, not by the service.
-_OTHER_VARIABLES = frozenset({"TASKROUTE_DATA"})
+_OTHER_VARIABLES = frozenset({"TASKROUTE_API_KEY", "TASKROUTE_DATA", "TASKROUTE_NODE_MODULES"})
 
 
 class Settings(BaseSettings):
@@ -41,6 +41,11 @@ class Settings(BaseSettings):
         ge=0,
         le=65535,
         description="port to listen on; 0 takes a free one and logs it",
+    )
+    api_keys_file: Path | None = Field(
+        default=None,
+        description="file of API keys (made by `python -m service.keys`); read again when it "
+        "changes; without one, everybody may do everything",
     )
     workers: int = Field(
         default=1, description="always 1: run more replicas instead (one model per process)"

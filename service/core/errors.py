@@ -11,7 +11,11 @@
         │   ├── UnsupportedMediaTypeError unsupported_media_type   no such form of body
         │   ├── BodyTooLargeError         body_too_large
         │   ├── TooManyImagesError        too_many_images
-        │   └── TooManyRowsError          too_many_rows            more than the queue can hold
+        │   ├── TooManyRowsError          too_many_rows            more than the queue can hold
+        │   └── AccessError               access_refused           the caller may not do this
+        │       ├── KeyRequiredError        key_required           no key
+        │       ├── KeyUnknownError         key_unknown            wrong or revoked
+        │       └── ScopeMissingError       scope_missing          not for this
         ├── TryLaterError               may succeed later: carries retry_after_s
         │   ├── OverloadedError           overloaded
         │   ├── LoadingError              loading
@@ -99,6 +103,30 @@ class TooManyRowsError(RequestError):
     """More images x tasks in one request than the queue can ever hold."""
 
     code = "too_many_rows"
+
+
+class AccessError(RequestError):
+    """The caller may not do this."""
+
+    code = "access_refused"
+
+
+class KeyRequiredError(AccessError):
+    """A request without an API key."""
+
+    code = "key_required"
+
+
+class KeyUnknownError(AccessError):
+    """An API key that is wrong or was revoked."""
+
+    code = "key_unknown"
+
+
+class ScopeMissingError(AccessError):
+    """A right key that is not for this; ``details["needed"]`` names the scope."""
+
+    code = "scope_missing"
 
 
 class TryLaterError(ServiceError):

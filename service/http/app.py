@@ -15,10 +15,12 @@ from service.cpu import CpuBudget, cpu_budget
 from service.http.errors import install_error_handlers
 from service.http.middleware.access import Access
 from service.http.middleware.body_limit import BodyLimit
+from service.http.middleware.keys import Keys
 from service.http.middleware.request_id import RequestId
 from service.http.middleware.shield import Shield
 from service.http.routes import catalogue, health, metrics, predict
 from service.http.services import Services
+from service.key_file import KeyRing
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -63,13 +65,15 @@ def create_app(
     install_error_handlers(app)
     for routes in (predict, catalogue, health, metrics):
         app.include_router(routes.router)
-    # The last one added is the outermost: id, access log, shield, limits, then routing.
+    # The last one added is the outermost: id, access log, shield, keys, limits, then routing.
     app.add_middleware(
         BodyLimit,
         max_bytes=settings.max_body_bytes,
         max_inflight_bytes=settings.max_inflight_body_bytes,
         telemetry=counts,
     )
+    if settings.api_keys_file is not None:
+        app.add_middleware(Keys, ring=KeyRing(settings.api_keys_file, clock))
     app.add_middleware(Shield)
     app.add_middleware(Access, clock=clock, metrics=counts)
     app.add_middleware(RequestId, clock=clock)

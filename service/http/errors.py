@@ -21,6 +21,10 @@ STATUS_BY_CODE = {
     # the caller's request
     "malformed_request": 400,
     "invalid_request": 400,
+    "key_required": 401,
+    "key_unknown": 401,
+    "access_refused": 403,
+    "scope_missing": 403,
     "unknown_model": 404,
     "unknown_version": 404,
     "body_too_large": 413,
@@ -76,6 +80,8 @@ def error_response(error: TaskRouteError, request_id: str) -> Response:
     if isinstance(error, TryLaterError):
         headers["Retry-After"] = str(error.retry_after_s)
     status = STATUS_BY_CODE[error.code]
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return _response(status, request_id, error_fields(error), headers)
 
 

@@ -22,6 +22,9 @@ class RequestRecord:
     compute_ms: float | None = None
     bundle: str | None = None  # digest of the model that answered
     code: str | None = None  # of the error, if any
+    key: str | None = None  # id of the API key, which is no secret
+    trace_id: str | None = None  # of the caller's trace, if it sent one
+    span_id: str | None = None  # of this request in it
 
 
 def attach_record(scope: Scope, record: RequestRecord) -> None:

@@ -74,5 +74,8 @@ def _fields(record: RequestRecord, scope: Scope, status: int, seconds: float) ->
         "queue_ms": record.queue_ms,
         "compute_ms": record.compute_ms,
         "bundle": record.bundle,
+        "key": record.key,
+        "trace_id": record.trace_id,
+        "span_id": record.span_id,
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -1,4 +1,8 @@
-"""Every request has an id: the client's, if it sent a decent one, or a new one."""
+"""Every request has an id: the client's, if it sent a decent one, or a new one.
+
+Beside it a W3C trace is continued: ``traceparent`` comes back with the caller's trace and a span of
+our own, and both are in the log line. No trace is begun where the caller has none.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.core.clock import Clock
 from service.http.record import RequestRecord, attach_record
+from service.http.trace import TRACEPARENT, continue_trace
 
 HEADER = "X-Request-ID"
 # Goes into logs and headers: nothing that could break a line, nothing endless.
@@ -34,11 +39,18 @@ class RequestId:
             return
         given = Headers(scope=scope).get(HEADER, "")
         request_id = given if _ACCEPTED.fullmatch(given) else _new_id()
-        attach_record(scope, RequestRecord(request_id, self._clock.now()))
+        record = RequestRecord(request_id, self._clock.now())
+        trace = continue_trace(Headers(scope=scope).get(TRACEPARENT, ""))
+        if trace is not None:
+            record.trace_id, record.span_id = trace.trace_id, trace.span_id
+        attach_record(scope, record)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = request_id
+                headers = MutableHeaders(scope=message)
+                headers[HEADER] = request_id
+                if trace is not None:
+                    headers[TRACEPARENT] = trace.header
             await send(message)
 
         await self._app(scope, receive, send_with_id)

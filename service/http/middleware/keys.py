@@ -1,0 +1,83 @@
+"""API keys, checked on the headers alone: of a refused request no byte of body is read."""
+
+from __future__ import annotations
+
+import re
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.core.errors import AccessError, KeyRequiredError, KeyUnknownError, ScopeMissingError
+from service.http.errors import error_response
+from service.http.record import record_of
+from service.key_file import KeyRing, KeyScope
+
+# Asked by machines that have no key, or files that say nothing about any model.
+_OPEN = frozenset(
+    {"/", "/v2/health/live", "/v2/health/ready", "/metrics", "/docs", "/openapi.json"}
+)
+_OPEN_FORMS = re.compile(r"/static/[^/]+|/v2/models/[^/]+(/versions/[^/]+)?/ready")
+_ADMIN_PREFIXES = ("/v1/admin", "/v2/repository/models")
+
+
+class Keys:
+    """Lets in who has a key for the path: ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``.
+
+    Probes, metrics and the pages are open; everything else, known or not, needs a key.
+    """
+
+    def __init__(self, app: ASGIApp, ring: KeyRing) -> None:
+        self._app = app
+        self._ring = ring
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (needed := needed_scope(scope["path"])):
+            try:
+                self._check(scope, needed)
+            except AccessError as error:
+                record = record_of(scope)
+                record.code = error.code
+                response = error_response(error, record.request_id)
+                if _has_body(scope):
+                    # Or the server would go on reading the body, to throw it away.
+                    response.headers["Connection"] = "close"
+                await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope, needed: KeyScope) -> None:
+        presented = _presented(Headers(scope=scope))
+        if presented is None:
+            raise KeyRequiredError(
+                f"{scope['path'][:200]} needs an API key: send it as 'Authorization: Bearer KEY' "
+                "or 'X-API-Key: KEY'"
+            )
+        entry = self._ring.find(presented)
+        if entry is None:
+            raise KeyUnknownError("the API key is not known here: wrong, or revoked")
+        record_of(scope).key = entry.id
+        if needed not in entry.scopes:
+            raise ScopeMissingError(
+                f"key {entry.id} may {' and '.join(sorted(entry.scopes))}, but "
+                f"{scope['path'][:200]} needs the scope {needed}",
+                needed=needed,
+            )
+
+
+def needed_scope(path: str) -> KeyScope | None:
+    """The scope that a path needs; None where it is open to all."""
+    if path in _OPEN or _OPEN_FORMS.fullmatch(path):
+        return None
+    return "admin" if path.startswith(_ADMIN_PREFIXES) else "predict"
+
+
+def _presented(headers: Headers) -> str | None:
+    if key := headers.get("x-api-key", "").strip():
+        return key
+    scheme, _, key = headers.get("authorization", "").strip().partition(" ")
+    return key.strip() if scheme.lower() == "bearer" and key.strip() else None
+
+
+def _has_body(scope: Scope) -> bool:
+    headers = Headers(scope=scope)
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
