@@ -1,4 +1,4 @@
-"""Errors as the protocol wants them: 400 for every input that is bad; the body is ours, a superset."""
+"""Errors as the protocol wants them: 400 for every bad input; the body is ours, a superset."""
 
 from __future__ import annotations
 

@@ -80,14 +80,15 @@ def _output(task: Task, values: Floats, form: OutputForm) -> tuple[dict[str, Any
     if form.classification:
         strings = _classify(task, values, form.classification)
         output |= {"datatype": "BYTES", "shape": [len(strings), len(strings[0])]}
-        flat = [string for row in strings for string in row]
-        chunk = pack_bytes(flat) if form.binary else None
+        texts = [string for row in strings for string in row]
+        chunk = pack_bytes(texts) if form.binary else None
+        data: list[Any] = texts
     else:
         output |= {"datatype": "FP32", "shape": list(values.shape)}
-        flat = values.ravel().tolist()
+        data = values.ravel().tolist()
         chunk = values.astype("<f4").tobytes() if form.binary else None
     if chunk is None:
-        output["data"] = flat
+        output["data"] = data
     else:
         output["parameters"] = {"binary_data_size": len(chunk)}
     return output, chunk

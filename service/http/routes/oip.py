@@ -45,15 +45,15 @@ async def all_statistics(request: Request) -> StatisticsResponse:
     return _statistics(services_of(request))
 
 
-@router.get(_VERSION, responses=error_responses(404, 503))
-@router.get(_MODEL, responses=error_responses(404, 503))
+@router.get(_VERSION, responses=error_responses(404, 422, 503))
+@router.get(_MODEL, responses=error_responses(404, 422, 503))
 async def metadata(request: Request, name: str, version: str | None = None) -> ModelMetadata:
     """What the model takes and answers: every task is an output."""
     return model_metadata(find_model(services_of(request).core.holder, name, version))
 
 
-@router.get(_VERSION + "/ready", responses=error_responses(404, 503))
-@router.get(_MODEL + "/ready", responses=error_responses(404, 503))
+@router.get(_VERSION + "/ready", responses=error_responses(404, 422, 503))
+@router.get(_MODEL + "/ready", responses=error_responses(404, 422, 503))
 async def ready(request: Request, name: str, version: str | None = None) -> ModelReady:
     """Inference requests for the model will be answered."""
     core = services_of(request).core
@@ -63,8 +63,8 @@ async def ready(request: Request, name: str, version: str | None = None) -> Mode
     return ModelReady(name=name)
 
 
-@router.get(_VERSION + "/stats", responses=error_responses(404))
-@router.get(_MODEL + "/stats", responses=error_responses(404))
+@router.get(_VERSION + "/stats", responses=error_responses(404, 422))
+@router.get(_MODEL + "/stats", responses=error_responses(404, 422))
 async def statistics(request: Request, name: str, version: str | None = None) -> StatisticsResponse:
     """Totals since the process started, of one version or all that were served.
 
@@ -86,13 +86,13 @@ async def statistics(request: Request, name: str, version: str | None = None) ->
 @router.post(
     _VERSION + "/infer",
     response_model=InferResponse,
-    responses=error_responses(400, 404, 413, 429, 500, 503, 504),
+    responses=error_responses(400, 404, 413, 422, 429, 500, 503, 504),
     openapi_extra=INFER_REQUEST,
 )
 @router.post(
     _MODEL + "/infer",
     response_model=InferResponse,
-    responses=error_responses(400, 404, 413, 429, 500, 503, 504),
+    responses=error_responses(400, 404, 413, 422, 429, 500, 503, 504),
     openapi_extra=INFER_REQUEST,
 )
 async def infer(request: Request, name: str, version: str | None = None) -> Response:

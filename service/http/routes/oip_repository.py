@@ -41,7 +41,7 @@ async def index(request: Request) -> list[RepositoryEntry]:
 
 
 @router.post(
-    "/models/{name}/load", responses=error_responses(400, 403, 404, 500), dependencies=_ADMIN
+    "/models/{name}/load", responses=error_responses(400, 403, 404, 422, 500), dependencies=_ADMIN
 )
 async def load(request: Request, name: str) -> dict[str, Any]:
     """Look into the repository and take what LATEST names (or the pinned version), if it is not
@@ -63,7 +63,9 @@ async def load(request: Request, name: str) -> dict[str, Any]:
     return {}
 
 
-@router.post("/models/{name}/unload", responses=error_responses(403, 404, 501), dependencies=_ADMIN)
+@router.post(
+    "/models/{name}/unload", responses=error_responses(403, 404, 422, 501), dependencies=_ADMIN
+)
 async def unload(request: Request, name: str) -> dict[str, Any]:
     """Not offered (501): the process serves this model alone, and without it is never ready."""
     check_name(services_of(request).core.holder, name)

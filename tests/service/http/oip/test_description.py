@@ -12,7 +12,7 @@ from jsonschema import Draft4Validator
 
 from tests.conftest import ROOT
 from tests.service.http.apps import make_app, running, send
-from tests.service.http.oip.requests import INFER, as_json, as_pixels, only
+from tests.service.http.oip.infer_requests import INFER, as_json, as_pixels, only
 from tests.service.http.oip.test_infer import PHOTOS, PIXELS
 
 DESCRIPTION = Path("shared", "reference", "oip", "open_inference_rest.yaml")

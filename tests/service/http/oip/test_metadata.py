@@ -10,7 +10,7 @@ import pytest
 from model.errors import BundleError
 from service.core.served import ServedModel
 from tests.service.http.apps import assert_error, make_app, running, send, services
-from tests.service.http.oip.requests import INFER, as_json, only
+from tests.service.http.oip.infer_requests import INFER, as_json, only
 from tests.service.pictures import TRUNCATED, picture
 
 
@@ -49,11 +49,9 @@ def test_what_is_not_served_is_404(end: str) -> None:
         assert_error(send(make_app(), "GET", path), 404, code)
 
 
-@pytest.mark.parametrize(
-    "path", ["/v2/models/fashion/ready", "/v2/models/fashion/versions/1/ready"]
-)
-def test_a_model_that_answers_is_ready(path: str) -> None:
-    assert get(path) == {"name": "fashion", "ready": True}
+@pytest.mark.parametrize("version", ["", "/versions/1"])
+def test_a_model_that_answers_is_ready(version: str) -> None:
+    assert get(f"/v2/models/fashion{version}/ready") == {"name": "fashion", "ready": True}
 
 
 def test_a_refused_model_is_not_ready_and_says_why() -> None:
