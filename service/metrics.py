@@ -23,8 +23,10 @@ from prometheus_client import (
 )
 
 from service.core.decisions import Indices
+from service.core.prediction import Timing
 from service.core.served import ServedModel
 from service.core.serving import ServingCore
+from service.core.statistics import ModelStatistics
 from service.core.telemetry import BatchReport
 
 PREFIX = "taskroute_"
@@ -129,6 +131,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.statistics = ModelStatistics()  # by version, beside Prometheus' families
         self._families = {family.name: family for family in FAMILIES}
         self._requests = self._counter("http_requests_total")
         self._durations = self._histogram("http_request_duration_seconds")
@@ -184,6 +187,7 @@ class Metrics:
         self._loads.labels("refused").inc()
 
     def batch(self, report: BatchReport) -> None:
+        self.statistics.batch(report)
         self._batches.labels(report.plan, report.release).inc()
         self._batch_rows.labels(report.plan).observe(report.rows)
         self._batch_tasks.labels(report.plan).observe(report.tasks)
@@ -207,6 +211,9 @@ class Metrics:
 
     def stage(self, stage: str, seconds: float) -> None:
         self._stage_children[stage].observe(seconds)
+
+    def answered(self, model: ServedModel, seconds: float, timing: Timing | None) -> None:
+        self.statistics.request(model, seconds, timing)
 
     # -- HTTP and scraping ------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@
         │   ├── BodyTooLargeError         body_too_large
         │   ├── TooManyImagesError        too_many_images
         │   ├── TooManyRowsError          too_many_rows            more than the queue can hold
+        │   ├── NotSupportedError         not_supported            part of a protocol, not done here
+        │   ├── LoadFailedError           load_failed              what is published is refused
         │   └── AccessError               access_refused           the caller may not do this
         │       ├── KeyRequiredError        key_required           no key
         │       ├── KeyUnknownError         key_unknown            wrong or revoked
@@ -103,6 +105,18 @@ class TooManyRowsError(RequestError):
     """More images x tasks in one request than the queue can ever hold."""
 
     code = "too_many_rows"
+
+
+class NotSupportedError(RequestError):
+    """Something that a protocol knows and this service does not do."""
+
+    code = "not_supported"
+
+
+class LoadFailedError(RequestError):
+    """A load that was asked for, and what is published was refused; the message says why."""
+
+    code = "load_failed"
 
 
 class AccessError(RequestError):

@@ -55,6 +55,24 @@ class Predictor:
             DeadlineError: ``deadline`` (clock seconds) passed first.
         """
         begun = self._clock.now()
+        try:
+            prediction = await self._answer(model, images, tasks, deadline, begun)
+        except TaskRouteError:
+            self._telemetry.answered(model, self._clock.now() - begun, None)
+            raise
+        well = any(isinstance(image, ImageAnswer) for image in prediction.images)
+        timing = prediction.timing if well else None
+        self._telemetry.answered(model, self._clock.now() - begun, timing)
+        return prediction
+
+    async def _answer(
+        self,
+        model: ServedModel,
+        images: Sequence[EncodedImage],
+        tasks: Sequence[int],
+        deadline: float,
+        begun: float,
+    ) -> Prediction:
         if begun >= deadline:
             raise DeadlineError("the deadline passed before the images were decoded", stage="read")
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -63,7 +81,7 @@ class Predictor:
             model,
             task_index,
             len(images),
-            sum(len(image.content) for image in images),
+            sum(image.size for image in images),
             deadline,
             lambda _: _resolve(answered),
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from service.core.decisions import Indices
+from service.core.prediction import Timing
 from service.core.served import ServedModel
 
 
@@ -44,3 +45,7 @@ class Telemetry(Protocol):
     def cancelled(self, stage: str) -> None: ...
 
     def stage(self, stage: str, seconds: float) -> None: ...
+
+    def answered(self, model: ServedModel, seconds: float, timing: Timing | None) -> None:
+        """A request is over: answered, or failed without a ``timing``; cancelled ones are not."""
+        ...

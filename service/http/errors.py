@@ -39,6 +39,8 @@ STATUS_BY_CODE = {
     "no_images": 422,
     "unknown_task": 422,
     "invalid_image": 422,
+    "load_failed": 422,
+    "not_supported": 501,
     # not now
     "overloaded": 429,
     "client_gone": CLIENT_GONE,

@@ -9,11 +9,13 @@ from service.http.schemas import ErrorBody
 
 _STATUS_MEANING = {
     400: "The body or a parameter does not parse.",
+    404: "No such model or version is served.",
     413: "The body, an image or the number of images is over a limit (`/v1/limits`).",
     415: "Not an accepted media type or image type.",
     422: "An unknown task (with the nearest names), an undecodable image or an invalid field.",
     429: "The queue is full; `Retry-After` says when to come back.",
     500: "A fault of the server's; its log has the details under the request id.",
+    501: "The protocol knows it, this service does not do it.",
     503: "Loading, draining, or the engine is down; `Retry-After` says when to come back.",
     504: "The request's deadline passed (`X-Request-Timeout-Ms`).",
 }

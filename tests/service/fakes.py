@@ -20,6 +20,7 @@ from service.core.engine import Action, Engine, Run
 from service.core.heartbeat import Heartbeat
 from service.core.job import Job, Pixels
 from service.core.limits import SchedulerLimits
+from service.core.prediction import Timing
 from service.core.scheduler import Scheduler
 from service.core.served import ServedModel
 from service.core.telemetry import BatchReport
@@ -84,6 +85,7 @@ class RecordingTelemetry:
         self.sheds: Counter[str] = Counter()
         self.cancellations: Counter[str] = Counter()
         self.stages: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
         self.loaded: list[ServedModel] = []
         self.refused = 0
 
@@ -107,6 +109,9 @@ class RecordingTelemetry:
 
     def stage(self, stage: str, seconds: float) -> None:
         self.stages[stage] += 1
+
+    def answered(self, model: ServedModel, seconds: float, timing: Timing | None) -> None:
+        self.requests["failed" if timing is None else "answered"] += 1
 
 
 def make_tasks(count: int = 4) -> tuple[Task, ...]:
