@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -115,6 +116,12 @@ FAMILIES = (
     ),
     Family("model_load_duration_seconds", "gauge", "Reading and building the model took so long."),
     Family("model_loads_total", "counter", "Loads by result: ok, refused.", ("result",)),
+    Family("model_rollbacks_total", "counter", "Returns to the version before."),
+    Family(
+        "repository_read_timestamp_seconds",
+        "gauge",
+        "Last time that the repository could be read: alert when it stays behind.",
+    ),
     Family(
         "cuda_memory_allocated_bytes", "gauge", "Memory held by tensors on a device.", ("device",)
     ),
@@ -148,12 +155,14 @@ class Metrics:
         self._model_info = self._gauge("model_info")
         self._load_seconds = self._gauge("model_load_duration_seconds")
         self._loads = self._counter("model_loads_total")
+        self._rollbacks = self._counter("model_rollbacks_total")
         self._scraped = {
             name: self._gauge(name)
             for name in (
                 "queue_rows",
                 "queue_bytes",
                 "queue_oldest_age_seconds",
+                "repository_read_timestamp_seconds",
                 "worker_heartbeat_timestamp_seconds",
                 "cuda_memory_allocated_bytes",
                 "cuda_memory_reserved_bytes",
@@ -164,7 +173,9 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         # By outcome, then task index: finding a labelled child costs more than counting it.
-        self._row_children: dict[str, dict[str, list[Counter]]] = {}
+        self._row_children: WeakKeyDictionary[ServedModel, dict[str, list[Counter]]] = (
+            WeakKeyDictionary()
+        )
         self._create_bounded_children()
 
     # -- Telemetry --------------------------------------------------------------------------------
@@ -172,6 +183,12 @@ class Metrics:
     def model_loaded(self, model: ServedModel) -> None:
         self._loads.labels("ok").inc()
         self._load_seconds.set(model.load_seconds)
+        self._children(model)
+
+    def model_refused(self) -> None:
+        self._loads.labels("refused").inc()
+
+    def model_serves(self, model: ServedModel) -> None:
         self._model_info.clear()
         self._model_info.labels(
             str(model.version),
@@ -181,10 +198,10 @@ class Metrics:
             model.precision,
             model.device,
         ).set(1)
-        self._children(model)
 
-    def model_refused(self) -> None:
-        self._loads.labels("refused").inc()
+    def model_rolled_back(self, model: ServedModel) -> None:
+        self._rollbacks.inc()
+        self.model_serves(model)
 
     def batch(self, report: BatchReport) -> None:
         self.statistics.batch(report)
@@ -230,6 +247,7 @@ class Metrics:
         self._scraped["queue_oldest_age_seconds"].set(scheduler.oldest_age())
         beat = time.time() - core.heartbeat.age()
         self._scraped["worker_heartbeat_timestamp_seconds"].set(beat)
+        self._scraped["repository_read_timestamp_seconds"].set(core.refresher.read_at or 0.0)
         for plan, (fixed, per_row) in scheduler.costs().items():
             self._scraped["cost_fixed_seconds"].labels(plan).set(fixed)
             self._scraped["cost_per_row_seconds"].labels(plan).set(per_row)
@@ -248,13 +266,13 @@ class Metrics:
 
     def _children(self, model: ServedModel) -> dict[str, list[Counter]]:
         """Counters of the model's tasks, all created at once, or rate() would lose first events."""
-        found = self._row_children.get(model.digest)
+        found = self._row_children.get(model)
         if found is None:
             found = {
                 outcome: [self._rows.labels(task.name, outcome) for task in model.tasks]
                 for outcome in OUTCOMES
             }
-            self._row_children[model.digest] = found
+            self._row_children[model] = found
         return found
 
     def _create_bounded_children(self) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import socket
+import sys
+from types import FrameType
 
 import torch
 import uvicorn
@@ -67,6 +70,10 @@ def set_threads(settings: Settings, cpu: CpuBudget) -> None:
     )
 
 
+def _end_cleanly(_: int, __: FrameType | None) -> None:
+    sys.exit(0)
+
+
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     cpu = cpu_budget()
@@ -84,5 +91,8 @@ def serve(settings: Settings) -> None:
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.drain_timeout_ms / 1000) + _GRACE_S,
     )
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn repeats Ctrl-C after a clean shutdown
+    # uvicorn repeats the signal after a clean shutdown, which is no failure: without this the
+    # process would end as if it had been killed.
+    signal.signal(signal.SIGTERM, _end_cleanly)
+    with contextlib.suppress(KeyboardInterrupt):
         Server(config, app.state.services).run()

@@ -35,6 +35,22 @@ class Settings(BaseSettings):
     version: int | None = Field(
         default=None, ge=1, description="version to serve; by default the one that LATEST names"
     )
+    refresh_interval_ms: float = Field(
+        default=5000.0,
+        ge=0.0,
+        description="time between looks at LATEST: another version is loaded beside the one that "
+        "answers, checked, warmed up and swapped in; 0: look only at the start. A given version is "
+        "looked for until it is served, and stays",
+    )
+    keep_previous: bool = Field(
+        default=True,
+        description="keep the version before in memory, so that `POST /v1/admin/rollback` returns "
+        "to it at once",
+    )
+    open_admin: bool = Field(
+        default=False,
+        description="let everybody call `POST /v1/admin/*` where there are no API keys",
+    )
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(
         default=8000,
@@ -204,6 +220,9 @@ class Settings(BaseSettings):
             model_name=self.model,
             decode_threads=self.decode_threads or max(1, cpus - 1),
             warmup_s=self.warmup_ms / 1000,
+            refresh_interval_s=self.refresh_interval_ms / 1000,
+            pinned=self.version is not None,
+            keep_previous=self.keep_previous,
             drain_s=self.drain_timeout_ms / 1000,
             scheduler=SchedulerLimits(
                 max_batch_rows=self.max_batch_rows,

@@ -14,6 +14,8 @@
         │   ├── TooManyRowsError          too_many_rows            more than the queue can hold
         │   ├── NotSupportedError         not_supported            part of a protocol, not done here
         │   ├── LoadFailedError           load_failed              what is published is refused
+        │   ├── NoPreviousModelError      no_previous_model        nothing to roll back to
+        │   ├── AdminOffError             admin_off                no keys, so no administrators
         │   └── AccessError               access_refused           the caller may not do this
         │       ├── KeyRequiredError        key_required           no key
         │       ├── KeyUnknownError         key_unknown            wrong or revoked
@@ -141,6 +143,18 @@ class ScopeMissingError(AccessError):
     """A right key that is not for this; ``details["needed"]`` names the scope."""
 
     code = "scope_missing"
+
+
+class NoPreviousModelError(RequestError):
+    """A rollback without a version before the one that is served."""
+
+    code = "no_previous_model"
+
+
+class AdminOffError(RequestError):
+    """Administration of a service where nobody is known to be an administrator."""
+
+    code = "admin_off"
 
 
 class TryLaterError(ServiceError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from model.errors import TaskRouteError
-from service.core.errors import LoadingError, ModelUnavailableError
+from service.core.errors import LoadingError, ModelUnavailableError, NoPreviousModelError
 from service.core.served import ServedModel
 
 _LOADING_RETRY_S = 2
@@ -18,15 +18,22 @@ class ModelHolder:
     Written on the event loop. A refused bundle never takes the place of a model that works.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, keep_previous: bool = True) -> None:
         self.name = name
         self.refusal: TaskRouteError | None = None  # why the last load failed, None if it did not
+        self._keep_previous = keep_previous
         self._model: ServedModel | None = None
+        self._previous: ServedModel | None = None
 
     @property
     def model(self) -> ServedModel | None:
         """The model that answers; None before the first one is ready."""
         return self._model
+
+    @property
+    def previous(self) -> ServedModel | None:
+        """The model that answered before, loaded and warm; None if there is or was none."""
+        return self._previous
 
     @property
     def state(self) -> Literal["ready", "loading", "refused"]:
@@ -55,9 +62,34 @@ class ModelHolder:
         )
 
     def serve(self, model: ServedModel) -> None:
-        """Let ``model`` answer from now on."""
+        """Let ``model`` answer from now on; the one before is kept, the one before that is not."""
+        if self._keep_previous and model is not self._model:
+            self._previous = self._model
         self._model = model
         self.refusal = None
+
+    def roll_back(self) -> tuple[ServedModel, ServedModel]:
+        """Let the previous model answer again, and keep the present one in its place.
+
+        Returns:
+            The model that answers now, and the one that did.
+
+        Raises:
+            NoPreviousModelError: none is kept.
+        """
+        now, back = self._model, self._previous
+        if now is None or back is None:
+            raise NoPreviousModelError(
+                f"no earlier version of model {self.name!r} is kept in memory: "
+                + (
+                    "none was replaced since the start; publish the one you want, or write its "
+                    "number into LATEST"
+                    if self._keep_previous
+                    else "keep_previous is off"
+                )
+            )
+        self.serve(back)
+        return back, now
 
     def refuse(self, error: TaskRouteError) -> None:
         """Remember why a bundle was not served."""

@@ -1,42 +1,26 @@
-"""From a bundle in the repository to the model that answers."""
+"""From a bundle in the repository to a model that can answer."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import math
 import time
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
-from model.errors import ConfigError, TaskRouteError
-from model.repository import Repository
+from model.bundle import WEIGHTS, Bundle
+from model.errors import BundleError, ConfigError
+from model.repository import Published, Repository
 from model.self_check import largest_probability_difference
 from model.strategies import make_forward
+from model.subnet_forward import SubnetForward
 from model.weight_cache import WeightCache
-from service.core.clock import Clock
-from service.core.errors import ServiceError
-from service.core.holder import ModelHolder
 from service.core.run_options import RunOptions
-from service.core.scheduler import Scheduler
 from service.core.served import ServedModel
-from service.core.telemetry import Telemetry
-from service.core.warm_up import warm_up
-
-logger = logging.getLogger(__name__)
+from service.core.source import ModelSource
 
 
-class ModelLoader(Protocol):
-    """Reads a model; called on a thread where it may take its time."""
-
-    def __call__(self) -> ServedModel:
-        """Raises TaskRouteError for a model that cannot be served."""
-        ...
-
-
-class RepositoryLoader:
+class RepositoryLoader(ModelSource):
     """Loads one version of one model, by default the latest, from a repository."""
 
     def __init__(
@@ -54,9 +38,15 @@ class RepositoryLoader:
         self._cache = WeightCache(options.subnet_budget_bytes)
 
     def __call__(self) -> ServedModel:
+        return self.load(self.published())
+
+    def published(self) -> Published:
+        return self._repository.published(self._name, self._version)
+
+    def load(self, published: Published) -> ServedModel:
         start = time.monotonic()
-        version = self._version or self._repository.latest(self._name)
-        bundle = self._repository.read(self._name, version)
+        bundle = self._repository.read(self._name, published.version)
+        _check_finite(bundle)
         network = bundle.network()
         options = self._options
         forward = make_forward(
@@ -68,10 +58,12 @@ class RepositoryLoader:
             cache=self._cache,
         )
         error = largest_probability_difference(forward, network)
+        if isinstance(forward, SubnetForward):
+            forward.close()  # its threads would keep this thread's low priority
         _check_precision(error, options)
         return ServedModel(
             name=self._name,
-            version=version,
+            version=published.version,
             digest=bundle.digest,
             config=bundle.config,
             forward=forward,
@@ -85,8 +77,19 @@ class RepositoryLoader:
         )
 
 
+def _check_finite(bundle: Bundle) -> None:
+    """Every weight, because the warm-up may not reach every task."""
+    bad = [name for name, values in bundle.state.items() if not torch.isfinite(values).all()]
+    if bad:
+        raise BundleError(
+            f"{bundle.path / WEIGHTS} holds NaN or infinity in {len(bad)} tensors, "
+            f"{', '.join(bad[:3])} among them: the training diverged; publish another version",
+            file=WEIGHTS,
+        )
+
+
 def _check_precision(error: float, options: RunOptions) -> None:
-    """NaN is left to the warm-up, which names the tasks."""
+    """NaN that arises only within the network is left to the warm-up, which names the tasks."""
     if options.max_probability_error < error < math.inf:
         raise ConfigError(
             f"with precision {options.precision} a probability differs by {error:.3g} from "
@@ -95,44 +98,3 @@ def _check_precision(error: float, options: RunOptions) -> None:
             precision=options.precision,
             precision_error=error,
         )
-
-
-async def load_and_serve(
-    load: ModelLoader,
-    holder: ModelHolder,
-    scheduler: Scheduler,
-    telemetry: Telemetry,
-    clock: Clock,
-    warmup_s: float,
-    max_rows: int,
-) -> None:
-    """Load beside whatever is served, warm up, then swap. A model that fails is refused."""
-    try:
-        model = await asyncio.to_thread(load)
-        await warm_up(model, scheduler, clock, warmup_s, max_rows)
-    except TaskRouteError as error:
-        logger.error("model %r is refused: %s", holder.name, error.message)
-        refusal: TaskRouteError = error
-    except Exception as error:
-        logger.exception("model %r could not be loaded", holder.name)
-        kind = type(error).__name__
-        refusal = ServiceError(f"loading failed unexpectedly ({kind}); the log has the traceback")
-    else:
-        holder.serve(model)
-        telemetry.model_loaded(model)
-        logger.info(
-            "model is ready",
-            extra={
-                "fields": {
-                    "model": model.name,
-                    "version": model.version,
-                    "bundle": model.digest,
-                    "tasks": len(model.tasks),
-                    "strategy": model.strategy,
-                    "load_seconds": round(model.load_seconds, 3),
-                }
-            },
-        )
-        return
-    holder.refuse(refusal)
-    telemetry.model_refused()

@@ -17,9 +17,10 @@ from service.core.errors import DrainingError, EngineDownError
 from service.core.heartbeat import Heartbeat
 from service.core.holder import ModelHolder
 from service.core.limits import SchedulerLimits
-from service.core.loader import ModelLoader, load_and_serve
 from service.core.predictor import Predictor
+from service.core.refresh import Refresher, RefreshOptions
 from service.core.scheduler import Scheduler
+from service.core.source import ModelLoader, ModelSource, OneModel
 from service.core.telemetry import Telemetry
 from service.core.watchdog import Watchdog
 
@@ -34,6 +35,9 @@ class CoreOptions:
     model_name: str
     decode_threads: int = 1
     warmup_s: float = 2.0
+    refresh_interval_s: float = 0.0  # 0: the model is loaded once
+    pinned: bool = False  # one version only, never a newer one
+    keep_previous: bool = True  # in memory, to roll back to
     drain_s: float = 20.0
     scheduler: SchedulerLimits = field(default_factory=SchedulerLimits)
     images: ImageLimits = field(default_factory=ImageLimits)
@@ -47,15 +51,17 @@ class ServingCore:
     """
 
     def __init__(
-        self, options: CoreOptions, load: ModelLoader, telemetry: Telemetry, clock: Clock
+        self,
+        options: CoreOptions,
+        source: ModelSource | ModelLoader,
+        telemetry: Telemetry,
+        clock: Clock,
     ) -> None:
         self._options = options
-        self._load = load
-        self._telemetry = telemetry
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.clock = clock
-        self.holder = ModelHolder(options.model_name)
+        self.holder = ModelHolder(options.model_name, keep_previous=options.keep_previous)
         self.scheduler = Scheduler(options.scheduler, clock, telemetry, self._post)
         self.heartbeat = Heartbeat(clock)
         runner = BatchRunner(clock, self.scheduler.row_limit, self.heartbeat)
@@ -65,6 +71,20 @@ class ServingCore:
         )
         self.decoder = Decoder(options.decode_threads, options.images, clock)
         self.predictor = Predictor(self.scheduler, self.decoder, clock, telemetry)
+        self.refresher = Refresher(
+            source if isinstance(source, ModelSource) else OneModel(source),
+            self.holder,
+            self.scheduler,
+            telemetry,
+            clock,
+            RefreshOptions(
+                interval_s=options.refresh_interval_s,
+                pinned=options.pinned,
+                warmup_s=options.warmup_s,
+                max_rows=options.scheduler.max_batch_rows,
+                max_batch_s=options.scheduler.max_batch_duration_s,
+            ),
+        )
 
     async def start(self) -> None:
         """Start the engine and begin to load; returns before the model is ready."""
@@ -72,7 +92,7 @@ class ServingCore:
         self.engine.start()
         self._tasks = [
             asyncio.create_task(self.watchdog.run(), name="watchdog"),
-            asyncio.create_task(self._load_model(), name="load"),
+            asyncio.create_task(self.refresher.run(), name="refresh"),
         ]
 
     def begin_drain(self) -> None:
@@ -105,17 +125,6 @@ class ServingCore:
         if self.scheduler.draining:
             raise DrainingError("the server is shutting down", retry_after_s=1)
         self.holder.current()
-
-    async def _load_model(self) -> None:
-        await load_and_serve(
-            self._load,
-            self.holder,
-            self.scheduler,
-            self._telemetry,
-            self.clock,
-            self._options.warmup_s,
-            self._options.scheduler.max_batch_rows,
-        )
 
     def _post(self, function: Callable[..., Any], *arguments: Any) -> None:
         assert self._loop is not None, "start() comes first"  # noqa: S101 - an invariant, for mypy

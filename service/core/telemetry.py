@@ -30,9 +30,19 @@ class BatchReport:
 class Telemetry(Protocol):
     """Called on the event loop only."""
 
-    def model_loaded(self, model: ServedModel) -> None: ...
+    def model_loaded(self, model: ServedModel) -> None:
+        """Read, checked and warm."""
+        ...
 
     def model_refused(self) -> None: ...
+
+    def model_serves(self, model: ServedModel) -> None:
+        """It answers new requests from now on."""
+        ...
+
+    def model_rolled_back(self, model: ServedModel) -> None:
+        """The same, because the one after it was given up."""
+        ...
 
     def batch(self, report: BatchReport) -> None: ...
 

@@ -20,13 +20,19 @@ _TASKS_AT_ONCE = 16
 
 
 async def warm_up(
-    model: ServedModel, scheduler: Scheduler, clock: Clock, seconds: float, max_rows: int
+    model: ServedModel,
+    scheduler: Scheduler,
+    clock: Clock,
+    seconds: float,
+    max_rows: int,
+    max_batch_s: float | None = None,
 ) -> None:
     """Run growing batches on the engine thread, between whatever else it does.
 
     The first run of every shape pays for memory, kernels and cut weights; the second one teaches
     the cost model. Every task is asked, as far as ``seconds`` reach: the first batch is run
-    whatever it takes.
+    whatever it takes. With ``max_batch_s`` no batch is begun that would keep the engine from
+    requests for longer.
 
     Raises:
         BundleError: the network answers what is not a number.
@@ -39,8 +45,11 @@ async def warm_up(
             took = await asyncio.wrap_future(call)
             if learn:
                 scheduler.learn(model, len(batch), took)
-            if clock.now() + 2 * (clock.now() - start) >= until:  # the next one is twice as large
+            next_s = 2 * (clock.now() - start)  # the next one is twice as large
+            if clock.now() + next_s >= until:
                 return
+        if max_batch_s is not None and len(batch.images) > 1 and 2 * took > max_batch_s:
+            return
 
 
 def _run(model: ServedModel, batch: RowBatch) -> float:

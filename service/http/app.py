@@ -9,8 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 
 from service.core.clock import Clock, SystemClock
-from service.core.loader import ModelLoader, RepositoryLoader
+from service.core.loader import RepositoryLoader
 from service.core.serving import ServingCore
+from service.core.source import ModelLoader, ModelSource
 from service.cpu import CpuBudget, cpu_budget
 from service.http.errors import install_error_handlers
 from service.http.middleware.access import Access
@@ -18,7 +19,7 @@ from service.http.middleware.body_limit import BodyLimit
 from service.http.middleware.keys import Keys
 from service.http.middleware.request_id import RequestId
 from service.http.middleware.shield import Shield
-from service.http.routes import catalogue, health, metrics, oip, playground, predict
+from service.http.routes import admin, catalogue, health, metrics, oip, playground, predict
 from service.http.services import Services
 from service.key_file import KeyRing
 from service.metrics import Metrics
@@ -28,7 +29,7 @@ from service.settings import Settings
 def create_app(
     settings: Settings,
     *,
-    load: ModelLoader | None = None,
+    load: ModelSource | ModelLoader | None = None,
     clock: Clock | None = None,
     cpu: CpuBudget | None = None,
 ) -> FastAPI:
@@ -64,7 +65,7 @@ def create_app(
     )
     app.state.services = Services(settings, core, counts, cpu)
     install_error_handlers(app)
-    for routes in (predict, catalogue, health, metrics, playground, oip):
+    for routes in (predict, catalogue, admin, health, metrics, playground, oip):
         app.include_router(routes.router)
     # The last one added is the outermost: id, access log, shield, keys, limits, then routing.
     app.add_middleware(

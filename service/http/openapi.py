@@ -10,6 +10,8 @@ from service.http.schemas import ErrorBody
 _STATUS_MEANING = {
     400: "The body or a parameter does not parse.",
     404: "No such model or version is served.",
+    403: "Nobody may administer this service, or not with this key.",
+    409: "No version before is kept in memory.",
     413: "The body, an image or the number of images is over a limit (`/v1/limits`).",
     415: "Not an accepted media type or image type.",
     422: "An unknown task (with the nearest names), an undecodable image or an invalid field.",

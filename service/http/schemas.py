@@ -166,8 +166,27 @@ class EngineCard(BaseModel):
     queue_rows: int
 
 
+class RefreshCard(BaseModel):
+    """How the repository is followed."""
+
+    follows: bool = Field(description="whether versions published from now on will be served")
+    interval_ms: float = Field(description="between looks; 0: none after the first")
+    read_at: str | None = Field(description="last time that the repository could be read")
+    unreadable: str | None = Field(description="why it cannot be read now, if it cannot")
+    previous: ModelReference | None = Field(description="what a rollback returns to")
+
+
+class RefreshResponse(BaseModel):
+    """What an administrator's request came to."""
+
+    outcome: Literal["unchanged", "swapped", "refused", "unreadable"]
+    reason: str | None = Field(default=None, description="why it was refused or is unreadable")
+    model: ModelReference | None = Field(description="what answers now")
+
+
 class ModelResponse(BaseModel):
-    """What is served and how. All null but name, state, reason and engine while nothing is."""
+    """What is served and how. While nothing is, all but name, state, reason, refresh and engine are
+    null."""
 
     name: str
     state: Literal["ready", "loading", "refused"]
@@ -194,6 +213,7 @@ class ModelResponse(BaseModel):
     metrics: dict[str, Any] | None = Field(
         default=None, description="held-out figures from the bundle"
     )
+    refresh: RefreshCard
     engine: EngineCard
 
 

@@ -88,12 +88,21 @@ class RecordingTelemetry:
         self.requests: Counter[str] = Counter()
         self.loaded: list[ServedModel] = []
         self.refused = 0
+        self.serves: list[int] = []  # versions, in order
+        self.rollbacks = 0
 
     def model_loaded(self, model: ServedModel) -> None:
         self.loaded.append(model)
 
     def model_refused(self) -> None:
         self.refused += 1
+
+    def model_serves(self, model: ServedModel) -> None:
+        self.serves.append(model.version)
+
+    def model_rolled_back(self, model: ServedModel) -> None:
+        self.rollbacks += 1
+        self.model_serves(model)
 
     def batch(self, report: BatchReport) -> None:
         self.batches.append(report)

@@ -48,6 +48,7 @@ def test_a_models_children_are_there_before_the_first_row() -> None:
     metrics = Metrics()
     model = make_model()
     metrics.model_loaded(model)
+    metrics.model_serves(model)
     found = values(metrics)
     for task in model.tasks:
         for outcome in OUTCOMES:
@@ -60,7 +61,9 @@ def test_a_models_children_are_there_before_the_first_row() -> None:
 def test_model_info_names_only_the_model_that_answers() -> None:
     metrics = Metrics()
     for version in (1, 2):
-        metrics.model_loaded(make_model(version=version))
+        model = make_model(version=version)
+        metrics.model_loaded(model)
+        metrics.model_serves(model)
     infos = [name for name in values(metrics) if name.startswith("taskroute_model_info")]
     assert len(infos) == 1
     assert "version=2" in infos[0]

@@ -217,7 +217,7 @@ def test_sigterm_answers_what_was_let_in_and_ends_cleanly(repository: Path) -> N
         code = server.process.wait(60)
         assert [response.status_code for response in responses] == [200] * 4
         assert all(len(response.json()["results"]) == 100 for response in responses)
-        assert code in (0, -signal.SIGTERM)
+        assert code == 0
         with pytest.raises(httpx.TransportError):
             httpx.get(f"{server.url}/v2/health/live")
 

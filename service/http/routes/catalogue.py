@@ -17,6 +17,7 @@ from service.http.schemas import (
     LimitsResponse,
     ModelReference,
     ModelResponse,
+    RefreshCard,
     TaskCard,
     TasksResponse,
 )
@@ -45,7 +46,7 @@ async def tasks(request: Request) -> TasksResponse:
         for group, members in model.tasks.groups.items()
     }
     return TasksResponse(
-        model=ModelReference(name=model.name, version=model.version, digest=model.digest),
+        model=reference_to(model),
         tasks=cards,
         groups=groups,
     )
@@ -60,6 +61,7 @@ async def model(request: Request) -> ModelResponse:
         name=holder.name,
         state=holder.state,
         reason=holder.refusal.message if holder.refusal else None,
+        refresh=_refresh(services),
         engine=_engine(services),
     )
     return state if holder.model is None else state.model_copy(update=_served(holder.model))
@@ -82,12 +84,17 @@ async def limits(request: Request) -> LimitsResponse:
     )
 
 
+def reference_to(model: ServedModel) -> ModelReference:
+    """Which model it is."""
+    return ModelReference(name=model.name, version=model.version, digest=model.digest)
+
+
 def _served(model: ServedModel) -> dict[str, Any]:
     config = model.config
     return {
         "version": model.version,
         "digest": model.digest,
-        "loaded_at": datetime.fromtimestamp(model.loaded_at, UTC).isoformat(timespec="seconds"),
+        "loaded_at": _time(model.loaded_at),
         "load_seconds": round(model.load_seconds, 3),
         "strategy": model.strategy,
         "precision": model.precision,
@@ -102,6 +109,21 @@ def _served(model: ServedModel) -> dict[str, Any]:
         "parameters": dict(model.parameters),
         "metrics": dict(model.metrics),
     }
+
+
+def _refresh(services: Services) -> RefreshCard:
+    refresher, previous = services.core.refresher, services.core.holder.previous
+    return RefreshCard(
+        follows=refresher.follows,
+        interval_ms=refresher.options.interval_s * 1000,
+        read_at=None if refresher.read_at is None else _time(refresher.read_at),
+        unreadable=refresher.unreadable,
+        previous=None if previous is None else reference_to(previous),
+    )
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _engine(services: Services) -> EngineCard:

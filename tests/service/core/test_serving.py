@@ -25,10 +25,10 @@ from service.core.errors import (
     OverloadedError,
 )
 from service.core.limits import SchedulerLimits
-from service.core.loader import ModelLoader
 from service.core.prediction import EncodedImage, ImageAnswer, ImageFailure, Prediction
 from service.core.served import ServedModel
 from service.core.serving import CoreOptions, ServingCore
+from service.core.source import ModelLoader
 from tests.service.fakes import (
     FakeForward,
     RecordingTelemetry,

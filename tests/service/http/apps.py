@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from service.core.loader import ModelLoader
+from service.core.source import ModelLoader, ModelSource
 from service.cpu import CpuBudget
 from service.http.app import create_app
 from service.http.services import Services
@@ -23,7 +23,7 @@ def make_settings(**changes: Any) -> Settings:
     return Settings(**given)
 
 
-def make_app(load: ModelLoader = make_model, **changes: Any) -> FastAPI:
+def make_app(load: ModelSource | ModelLoader = make_model, **changes: Any) -> FastAPI:
     return create_app(make_settings(**changes), load=load, cpu=CpuBudget(2, "affinity", None))
 
 
