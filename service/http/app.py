@@ -19,7 +19,16 @@ from service.http.middleware.body_limit import BodyLimit
 from service.http.middleware.keys import Keys
 from service.http.middleware.request_id import RequestId
 from service.http.middleware.shield import Shield
-from service.http.routes import admin, catalogue, health, metrics, oip, playground, predict
+from service.http.routes import (
+    admin,
+    catalogue,
+    health,
+    metrics,
+    oip,
+    oip_repository,
+    playground,
+    predict,
+)
 from service.http.services import Services
 from service.key_file import KeyRing
 from service.metrics import Metrics
@@ -65,7 +74,7 @@ def create_app(
     )
     app.state.services = Services(settings, core, counts, cpu)
     install_error_handlers(app)
-    for routes in (predict, catalogue, admin, health, metrics, playground, oip):
+    for routes in (predict, catalogue, admin, health, metrics, playground, oip, oip_repository):
         app.include_router(routes.router)
     # The last one added is the outermost: id, access log, shield, keys, limits, then routing.
     app.add_middleware(
