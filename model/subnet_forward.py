@@ -205,7 +205,7 @@ class SubnetForward:
 
 
 def _together(group: TailGroup, parted: Mapping[int, _Visit], wanted: Wanted) -> bool:
-    """Whether every task of the group is at its tail, about equally many images, not too many."""
+    """Whether every task of the group is wanted, each for as many images, and not for too many."""
     if any(task not in parted for task in group.tasks):
         return False
     counts = {len(wanted[task]) for task in group.tasks}
