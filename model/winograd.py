@@ -32,7 +32,8 @@ _POINTS = (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fractio
 _TILES = 256
 
 
-# Where it beat oneDNN's direct convolution when tried, on one processor: enough channels to pay for the transforms of activations, enough tiles to pay for reading four times the weights.
+# Where it beat oneDNN's direct convolution when tried, on one processor: enough channels to pay for
+# the transforms of activations, enough tiles to pay for reading four times the weights.
 _MIN_CHANNELS = 48
 _MIN_TILES = 49  # of one image: 28 x 28
 
