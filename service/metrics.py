@@ -25,6 +25,7 @@ from prometheus_client import (
 
 from service.core.decisions import Indices
 from service.core.prediction import Timing
+from service.core.priority import Priority
 from service.core.served import ServedModel
 from service.core.serving import ServingCore
 from service.core.statistics import ModelStatistics
@@ -89,9 +90,25 @@ FAMILIES = (
     Family(
         "shed_total",
         "counter",
-        "Requests refused: queue_rows, queue_bytes, queue_delay, deadline, draining, body_bytes.",
+        "Requests refused: queue_rows, queue_bytes, queue_delay, deadline, displaced, draining, "
+        "body_bytes.",
         ("reason",),
     ),
+    Family(
+        "predictions_total",
+        "counter",
+        "Prediction requests by level (interactive, bulk) and outcome: ok, error, expired, "
+        "cancelled, shed.",
+        ("priority", "outcome"),
+    ),
+    Family(
+        "prediction_queue_seconds",
+        "histogram",
+        "Time in the queue of answered requests, by level.",
+        ("priority",),
+        _LATENCY,
+    ),
+    Family("waiting_rows", "gauge", "queue_rows by level.", ("priority",)),
     Family(
         "cancelled_total",
         "counter",
@@ -149,6 +166,8 @@ class Metrics:
         self._batch_tasks = self._histogram("batch_tasks")
         self._stages = self._histogram("stage_duration_seconds")
         self._shed = self._counter("shed_total")
+        self._predictions = self._counter("predictions_total")
+        self._waits = self._histogram("prediction_queue_seconds")
         self._cancelled = self._counter("cancelled_total")
         self._failures = self._counter("batch_failures_total")
         self._busy = self._counter("worker_busy_seconds_total")
@@ -160,6 +179,7 @@ class Metrics:
             name: self._gauge(name)
             for name in (
                 "queue_rows",
+                "waiting_rows",
                 "queue_bytes",
                 "queue_oldest_age_seconds",
                 "repository_read_timestamp_seconds",
@@ -232,9 +252,14 @@ class Metrics:
     def answered(self, model: ServedModel, seconds: float, timing: Timing | None) -> None:
         self.statistics.request(model, seconds, timing)
 
+    def request(self, priority: Priority, outcome: str, queue_seconds: float | None) -> None:
+        self._predictions.labels(priority.label, outcome).inc()
+        if queue_seconds is not None:
+            self._waits.labels(priority.label).observe(queue_seconds)
+
     # -- HTTP and scraping ------------------------------------------------------------------------
 
-    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+    def http_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """One request is over. ``route`` and ``method`` come from closed lists."""
         self._requests.labels(route, method, str(status)).inc()
         self._durations.labels(route).observe(seconds)
@@ -245,6 +270,8 @@ class Metrics:
         self._scraped["queue_rows"].set(scheduler.queue_rows)
         self._scraped["queue_bytes"].set(scheduler.queue_bytes)
         self._scraped["queue_oldest_age_seconds"].set(scheduler.oldest_age())
+        for priority, rows in scheduler.waiting_rows().items():
+            self._scraped["waiting_rows"].labels(priority.label).set(rows)
         beat = time.time() - core.heartbeat.age()
         self._scraped["worker_heartbeat_timestamp_seconds"].set(beat)
         self._scraped["repository_read_timestamp_seconds"].set(core.refresher.read_at or 0.0)
@@ -280,7 +307,12 @@ class Metrics:
         self._stage_children = {stage: self._stages.labels(stage) for stage in stages}
         for reason in ("queue_rows", "queue_bytes", "queue_delay", "deadline", "draining"):
             self._shed.labels(reason)
+        self._shed.labels("displaced")
         self._shed.labels("body_bytes")
+        for priority in Priority:
+            self._waits.labels(priority.label)
+            for outcome in OUTCOMES:
+                self._predictions.labels(priority.label, outcome)
         for stage in ("read", "decode", "queue", "forward"):
             self._cancelled.labels(stage)
         for kind in ("oom", "nan", "exception"):

@@ -129,6 +129,13 @@ class Settings(BaseSettings):
         description="requests with nearer deadlines overtake an older one for at most this long",
     )
 
+    bulk_interval_ms: float = Field(
+        default=2000.0,
+        ge=0.0,
+        description="while interactive requests keep the engine busy, bulk ones "
+        "(`X-Request-Priority: bulk`) get one batch in this time",
+    )
+
     max_queue_rows: int = Field(
         default=8192, ge=1, description="rows that may wait; beyond, 429. Also one request's most"
     )
@@ -230,6 +237,7 @@ class Settings(BaseSettings):
                 max_batch_duration_s=self.max_batch_duration_ms / 1000,
                 max_request_share=self.max_request_share,
                 ageing_s=self.ageing_ms / 1000,
+                bulk_interval_s=self.bulk_interval_ms / 1000,
                 max_queue_rows=self.max_queue_rows,
                 max_queue_bytes=self.max_queue_bytes,
                 max_queue_delay_s=self.max_queue_delay_ms / 1000,

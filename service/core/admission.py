@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 from service.core.errors import OverloadedError
 from service.core.job import Job
 from service.core.limits import SchedulerLimits
+from service.core.priority import Priority
 
 # A prediction is never exact, and what was let in has to drain when an overload ends: a request is
 # let in if it would be answered in this share of its time.
@@ -63,7 +65,8 @@ class Admission:
 
     def __init__(self, limits: SchedulerLimits) -> None:
         self._limits = limits
-        self._jobs: dict[Job, None] = {}
+        self._jobs: dict[Job, None] = {}  # in order of arrival
+        self._count: Counter[Priority] = Counter()
         self.rows = 0  # let in and not yet taken by the engine, images still being decoded included
         self.unanswered = 0  # the same and those in the engine
         self.bytes = 0
@@ -77,30 +80,45 @@ class Admission:
     def jobs(self) -> list[Job]:
         return list(self._jobs)
 
-    def check(self, rows: int, size: int, remaining_s: float, fair_rows: int) -> None:
+    def check(
+        self,
+        rows: int,
+        size: int,
+        remaining_s: float,
+        fair_rows: int,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> list[Job]:
         """Let a request of ``rows`` rows and ``size`` bytes pass, or raise OverloadedError.
 
         Args:
             remaining_s: until the request's deadline.
             fair_rows: most rows of one request in a batch while others wait.
+
+        Returns:
+            The waiting bulk jobs that have to go to make room for it.
         """
         limits = self._limits
-        if self.rows + rows > limits.max_queue_rows:
+        displaced = self._displaced(rows, size) if priority is Priority.INTERACTIVE else []
+        rows_left = self.rows - sum(job.pending for job in displaced)
+        bytes_left = self.bytes - sum(job.bytes for job in displaced)
+        if rows_left + rows > limits.max_queue_rows:
             raise self._overloaded(
                 "queue_rows",
-                f"the queue holds {self.rows} rows and this request has {rows}; "
+                f"the queue holds {rows_left} rows and this request has {rows}; "
                 f"the limit is {limits.max_queue_rows} (max_queue_rows)",
             )
-        if self.bytes + size > limits.max_queue_bytes:
+        if bytes_left + size > limits.max_queue_bytes:
             raise self._overloaded(
                 "queue_bytes",
-                f"waiting requests hold {self.bytes} bytes of images and this one needs {size}; "
+                f"waiting requests hold {bytes_left} bytes of images and this one needs {size}; "
                 f"the limit is {limits.max_queue_bytes} (max_queue_bytes)",
             )
-        self._check_wait(rows, remaining_s, fair_rows)
+        self._check_wait(rows, remaining_s, fair_rows, priority)
+        return displaced
 
     def add(self, job: Job) -> None:
         self._jobs[job] = None
+        self._count[job.priority] += 1
         self.rows += job.rows
         self.unanswered += job.rows
         self.bytes += job.bytes
@@ -126,6 +144,7 @@ class Admission:
         """``job`` is over; rows of it that are in the engine no longer count."""
         if job in self._jobs:
             del self._jobs[job]
+            self._count[job.priority] -= 1
             self.rows -= job.pending
             self.unanswered -= job.unanswered
             self.bytes -= job.bytes
@@ -136,19 +155,40 @@ class Admission:
         seconds = self.unanswered / rate if rate else MIN_RETRY_AFTER_S
         return min(max(math.ceil(seconds), MIN_RETRY_AFTER_S), MAX_RETRY_AFTER_S)
 
-    def _check_wait(self, rows: int, remaining_s: float, fair_rows: int) -> None:
+    def pending(self, priority: Priority) -> int:
+        """Rows of one level that the engine has not taken."""
+        return sum(job.pending for job in self._jobs if job.priority is priority)
+
+    def _displaced(self, rows: int, size: int) -> list[Job]:
+        """Bulk jobs, the latest first, whose going makes room for ``rows`` and ``size``."""
+        more_rows = self.rows + rows - self._limits.max_queue_rows
+        more_bytes = self.bytes + size - self._limits.max_queue_bytes
+        found: list[Job] = []
+        for job in reversed(self._jobs):
+            if more_rows <= 0 and more_bytes <= 0:
+                break
+            if job.priority is Priority.BULK and job.pending:
+                found.append(job)
+                more_rows -= job.pending
+                more_bytes -= job.bytes
+        return found
+
+    def _check_wait(
+        self, rows: int, remaining_s: float, fair_rows: int, priority: Priority
+    ) -> None:
         rate = self.throughput.rows_per_second
-        if rate is None or not self._jobs:
+        ahead = sum(count for level, count in self._count.items() if level <= priority)
+        if rate is None or not ahead:
             # An idle engine takes anything: also what keeps a wrong measurement from refusing for
             # ever.
             return
-        delay = self._limits.max_queue_delay_s if len(self._jobs) >= _FEW_REQUESTS else math.inf
+        delay = self._limits.max_queue_delay_s if ahead >= _FEW_REQUESTS else math.inf
         # A request waits for the event loop before it comes here, and again with its answer.
         remaining_s -= 2 * self.loop_lag.seconds
         bound = min(delay + rows / rate, _HEADROOM * remaining_s)
         if (self.unanswered + rows) / rate <= bound:
             return  # even after everything that waits
-        expected = (self._rows_ahead(rows, fair_rows) + rows) / rate
+        expected = (self._rows_ahead(rows, fair_rows, priority) + rows) / rate
         if expected <= bound:
             return
         if expected > _HEADROOM * remaining_s:
@@ -164,10 +204,16 @@ class Admission:
             f"{self.unanswered} rows wait",
         )
 
-    def _rows_ahead(self, rows: int, fair_rows: int) -> int:
-        """Rows that run before a new request is done: large jobs take their share only."""
+    def _rows_ahead(self, rows: int, fair_rows: int, priority: Priority) -> int:
+        """Rows that run before a new request is done: large jobs of its level take their share
+        only, those of a more pressing one all they have.
+        """
         turns = math.ceil(rows / fair_rows) * fair_rows
-        return sum(min(job.unanswered, turns) for job in self._jobs)
+        return sum(
+            job.unanswered if job.priority < priority else min(job.unanswered, turns)
+            for job in self._jobs
+            if job.priority <= priority
+        )
 
     def _overloaded(self, reason: str, message: str) -> OverloadedError:
         retry = self.retry_after_s()

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from model.errors import TaskRouteError
 from service.core.decisions import Indices, Logits
+from service.core.priority import Priority
 from service.core.served import ServedModel
 
 Pixels = npt.NDArray[np.uint8]
@@ -35,6 +36,7 @@ class Job:
     deadline: float
     urgency: float  # the queue's order; see service.core.scheduler
     on_done: Callable[[Job], None]  # called once, on the event loop, unless the job was withdrawn
+    priority: Priority = Priority.INTERACTIVE
     images: Sequence[Pixels] = ()  # [H, W, 3] each, set when submitted
     logits: Logits = field(default_factory=lambda: np.empty((0, 0), np.float32))
     errors: dict[int, TaskRouteError] = field(default_factory=dict)  # by row

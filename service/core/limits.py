@@ -14,6 +14,7 @@ class SchedulerLimits:
     max_batch_duration_s: float = 0.2
     max_request_share: float = 0.5
     ageing_s: float = 2.0
+    bulk_interval_s: float = 2.0
     max_queue_rows: int = 8192
     max_queue_bytes: int = 256 * 2**20
     max_queue_delay_s: float = 1.0

@@ -11,9 +11,10 @@ from model.errors import TaskRouteError
 from service.core.clock import Clock
 from service.core.decisions import Indices
 from service.core.decoder import Decoder
-from service.core.errors import DeadlineError
+from service.core.errors import DeadlineError, TryLaterError
 from service.core.job import Job, Pixels
 from service.core.prediction import EncodedImage, ImageAnswer, ImageFailure, Prediction, Timing
+from service.core.priority import Priority
 from service.core.scheduler import Scheduler
 from service.core.served import ServedModel
 from service.core.telemetry import Telemetry
@@ -30,13 +31,13 @@ class Predictor:
         self._clock = clock
         self._telemetry = telemetry
 
-    def check_room(self, deadline: float) -> None:
+    def check_room(self, deadline: float, priority: Priority = Priority.INTERACTIVE) -> None:
         """Refuse a request whose body is still to be read if it could not be let in anyway.
 
         Raises:
             TryLaterError: no room for even one row by ``deadline`` (clock seconds).
         """
-        self._scheduler.check_room(deadline)
+        self._scheduler.check_room(deadline, priority)
 
     async def predict(
         self,
@@ -44,6 +45,7 @@ class Predictor:
         images: Sequence[EncodedImage],
         tasks: Sequence[int],
         deadline: float,
+        priority: Priority = Priority.INTERACTIVE,
     ) -> Prediction:
         """Every image's answer to every task, from ``model``.
 
@@ -56,13 +58,19 @@ class Predictor:
         """
         begun = self._clock.now()
         try:
-            prediction = await self._answer(model, images, tasks, deadline, begun)
-        except TaskRouteError:
+            prediction = await self._answer(model, images, tasks, deadline, begun, priority)
+        except asyncio.CancelledError:
+            self._telemetry.request(priority, "cancelled", None)
+            raise
+        except TaskRouteError as error:
             self._telemetry.answered(model, self._clock.now() - begun, None)
+            self._telemetry.request(priority, _outcome(error), None)
             raise
         well = any(isinstance(image, ImageAnswer) for image in prediction.images)
         timing = prediction.timing if well else None
         self._telemetry.answered(model, self._clock.now() - begun, timing)
+        waited = timing.queue if timing else None
+        self._telemetry.request(priority, "ok" if well else "error", waited)
         return prediction
 
     async def _answer(
@@ -72,6 +80,7 @@ class Predictor:
         tasks: Sequence[int],
         deadline: float,
         begun: float,
+        priority: Priority,
     ) -> Prediction:
         if begun >= deadline:
             raise DeadlineError("the deadline passed before the images were decoded", stage="read")
@@ -84,6 +93,7 @@ class Predictor:
             sum(image.size for image in images),
             deadline,
             lambda _: _resolve(answered),
+            priority,
         )
         try:
             async with asyncio.timeout(deadline - begun):
@@ -123,6 +133,12 @@ class Predictor:
         )
         self._scheduler.withdraw(job, "expired")
         return error
+
+
+def _outcome(error: TaskRouteError) -> str:
+    if isinstance(error, TryLaterError):
+        return "shed"
+    return "expired" if isinstance(error, DeadlineError) else "error"
 
 
 def _resolve(answered: asyncio.Future[None]) -> None:

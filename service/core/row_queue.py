@@ -1,4 +1,4 @@
-"""The queue of rows: jobs in order of urgency, and the rule by which a batch is cut from it."""
+"""One level's rows: jobs in order of urgency, and the rule by which a batch is cut from them."""
 
 from __future__ import annotations
 

@@ -62,6 +62,16 @@ Shutdown
         fuller batch.
     25. What is unanswered when the drain time is over gets draining.
     26. After close the engine ends behind the batch it is running.
+
+Priority
+    27. A batch has rows of one level only, interactive or bulk; the rules of order and of start
+        hold within a level.
+    28. Bulk rows run while no interactive ones wait: an interactive job waits for one batch of bulk
+        at most, as long as it waits less than bulk_interval.
+    29. Bulk rows never starve: passed over for bulk_interval, they get the next batch, and no more.
+    30. An interactive request that finds the queue full takes the room of waiting bulk requests,
+        the latest first; those are told when to come back.
+    31. Bulk rows do not count in the time that an interactive request is expected to wait.
 """
 
 from __future__ import annotations
@@ -89,9 +99,11 @@ from service.core.errors import (
     TooManyRowsError,
 )
 from service.core.job import Job, Pixels, Slice, count_rows
+from service.core.lanes import Lanes
 from service.core.limits import SchedulerLimits
+from service.core.outcomes import outcomes
+from service.core.priority import Priority
 from service.core.row_limit import RowLimit
-from service.core.row_queue import RowQueue
 from service.core.served import ServedModel
 from service.core.start_rule import StartRule
 from service.core.telemetry import BatchReport, Telemetry
@@ -122,7 +134,7 @@ class Scheduler:
         self._changed = threading.Condition()
         self._changes = 0  # counts what the engine might have to react to
         self._seen = 0
-        self._queue = RowQueue()
+        self._queue = Lanes(limits.bulk_interval_s)
         self._admission = Admission(limits)
         self._start_rule = StartRule(limits)
         self._calls: deque[Call] = deque()
@@ -142,6 +154,7 @@ class Scheduler:
         encoded_bytes: int,
         deadline: float,
         on_done: Callable[[Job], None],
+        priority: Priority = Priority.INTERACTIVE,
     ) -> Job:
         """Let in a request for ``images`` images and ``tasks``, before they are decoded.
 
@@ -159,18 +172,24 @@ class Scheduler:
             with self._changed:
                 self._check_open()
                 self._check_size(rows, len(tasks), images)
-                self._admission.check(rows, size, deadline - now, self._fair_rows)
+                displaced = self._admission.check(
+                    rows, size, deadline - now, self._fair_rows, priority
+                )
                 urgency = now + min(deadline - now, self._limits.ageing_s)
-                job = Job(model, tasks, rows, size, now, deadline, urgency, on_done)
+                job = Job(model, tasks, rows, size, now, deadline, urgency, on_done, priority)
+                self._displace(displaced)
                 self._admission.add(job)
                 self._start_rule.arrived(now, rows)
-                return job
         except (OverloadedError, DrainingError) as error:
             self._telemetry.shed(error.details.get("reason", error.code))
             self._telemetry.rows(model, np.tile(tasks, images), "shed")
             raise
+        for other in displaced:
+            self._telemetry.shed("displaced")
+            self._tell(other, "shed")
+        return job
 
-    def check_room(self, deadline: float) -> None:
+    def check_room(self, deadline: float, priority: Priority = Priority.INTERACTIVE) -> None:
         """Refuse a request of unknown size if not even one row would be answered by ``deadline``.
 
         Raises:
@@ -180,7 +199,7 @@ class Scheduler:
             with self._changed:
                 self._check_open()
                 remaining = deadline - self._clock.now()
-                self._admission.check(1, 0, remaining, self._fair_rows)
+                self._admission.check(1, 0, remaining, self._fair_rows, priority)
         except (OverloadedError, DrainingError) as error:
             self._telemetry.shed(error.details.get("reason", error.code))
             raise
@@ -294,6 +313,11 @@ class Scheduler:
         """Rows let in and not yet taken by the engine."""
         return self._admission.rows
 
+    def waiting_rows(self) -> dict[Priority, int]:
+        """The same by level."""
+        with self._changed:
+            return {priority: self._admission.pending(priority) for priority in Priority}
+
     @property
     def queue_bytes(self) -> int:
         return self._admission.bytes
@@ -327,9 +351,7 @@ class Scheduler:
             expired = self._expire(now)
             action = self._choose(now)
         for job in expired:
-            tasks = job.row_tasks(job.answered, job.rows)
-            self._post(self._telemetry.rows, job.model, tasks, "expired")
-            self._post(job.on_done, job)
+            self._tell(job, "expired")
         return action
 
     def wait(self, seconds: float) -> None:
@@ -362,19 +384,21 @@ class Scheduler:
     def _choose(self, now: float) -> Action:
         if self._calls:
             return self._calls.popleft()
-        head = self._queue.head()
         if self._closed:
             return Stop()
+        lane = self._queue.next(now)
+        head = lane.head()
         if head is None:
             self._start_rule.nothing_waits()
             return Sleep(HEARTBEAT_S)
         limit = self._start_rule.batch_rows(head.model, self.row_limit.rows)
         self._fair_rows = self._share_of(limit)
-        waiting = self._queue.rows(head.model)
+        waiting = lane.rows(head.model)
         decision = self._start_rule.decide(head, waiting, limit, now, self._draining)
         if isinstance(decision, float):
             return Sleep(min(decision, HEARTBEAT_S))
-        slices = self._queue.take(head.model, limit, self._limits.max_request_share)
+        slices = lane.take(head.model, limit, self._limits.max_request_share)
+        self._queue.took(lane)
         self._admission.took(count_rows(slices))
         return Run(slices, decision)
 
@@ -396,6 +420,18 @@ class Scheduler:
         job.closed = True
         self._queue.remove(job)
         self._admission.remove(job)
+
+    def _displace(self, jobs: Sequence[Job]) -> None:
+        retry = self._admission.retry_after_s()
+        for job in jobs:
+            job.failure = OverloadedError(
+                f"interactive requests took this bulk request's place in a full queue of "
+                f"{self._limits.max_queue_rows} rows (max_queue_rows, max_queue_bytes); "
+                f"try again in {retry} s",
+                retry_after_s=retry,
+                reason="displaced",
+            )
+            self._close(job)
 
     def _check_open(self) -> None:
         if self._draining or self._closed:
@@ -434,9 +470,13 @@ class Scheduler:
                 job.failure = error
                 self._close(job)
         for job in jobs:
-            tasks = job.row_tasks(job.answered, job.rows)
-            self._post(self._telemetry.rows, job.model, tasks, outcome)
-            self._post(job.on_done, job)
+            self._tell(job, outcome)
+
+    def _tell(self, job: Job, outcome: str) -> None:
+        """``job`` is over with rows unanswered."""
+        tasks = job.row_tasks(job.answered, job.rows)
+        self._post(self._telemetry.rows, job.model, tasks, outcome)
+        self._post(job.on_done, job)
 
     def _report(
         self, report: BatchReport, live: Sequence[Slice], done: Iterable[Job], posted: float
@@ -447,17 +487,8 @@ class Scheduler:
         for job in done:
             job.on_done(job)
         self._telemetry.batch(report)
-        well, badly = [], []
-        for job, start, stop in live:
-            tasks = job.row_tasks(start, stop)
-            bad = [row - start for row in job.errors if start <= row < stop]
-            well.append(np.delete(tasks, bad) if bad else tasks)
-            if bad:
-                badly.append(tasks[bad])
-        if well:
-            self._telemetry.rows(report.model, np.concatenate(well), "ok")
-        if badly:
-            self._telemetry.rows(report.model, np.concatenate(badly), "error")
+        for outcome, tasks in outcomes(live).items():
+            self._telemetry.rows(report.model, tasks, outcome)
 
     def _post(self, function: Callable[..., Any], *arguments: Any) -> None:
         try:

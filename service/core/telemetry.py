@@ -8,6 +8,7 @@ from typing import Protocol
 
 from service.core.decisions import Indices
 from service.core.prediction import Timing
+from service.core.priority import Priority
 from service.core.served import ServedModel
 
 
@@ -58,4 +59,10 @@ class Telemetry(Protocol):
 
     def answered(self, model: ServedModel, seconds: float, timing: Timing | None) -> None:
         """A request is over: answered, or failed without a ``timing``; cancelled ones are not."""
+        ...
+
+    def request(self, priority: Priority, outcome: str, queue_seconds: float | None) -> None:
+        """A request of a level is over: ok, error, expired, cancelled or shed; it waited so long
+        in the queue, if it was answered.
+        """
         ...

@@ -71,6 +71,14 @@ _FORM_SCHEMA = {
     },
 }
 
+PRIORITY_PARAMETER: dict[str, Any] = {
+    "name": "X-Request-Priority",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "enum": ["interactive", "bulk"], "default": "interactive"},
+    "description": "bulk: answer when no interactive request waits; refused first on overload.",
+}
+
 PREDICT_REQUEST: dict[str, Any] = {
     "parameters": [
         {
@@ -88,6 +96,7 @@ PREDICT_REQUEST: dict[str, Any] = {
             "schema": {"type": "number", "exclusiveMinimum": 0},
             "description": "Milliseconds until the answer is of no use: 504 afterwards.",
         },
+        PRIORITY_PARAMETER,
         {
             "name": "X-Request-ID",
             "in": "header",

@@ -17,6 +17,7 @@ class RequestRecord:
     started: float  # clock seconds
     images: int | None = None
     tasks: int | None = None
+    priority: str | None = None  # if not the usual level
     decode_ms: float | None = None
     queue_ms: float | None = None
     compute_ms: float | None = None

@@ -21,6 +21,7 @@ from service.core.heartbeat import Heartbeat
 from service.core.job import Job, Pixels
 from service.core.limits import SchedulerLimits
 from service.core.prediction import Timing
+from service.core.priority import Priority
 from service.core.scheduler import Scheduler
 from service.core.served import ServedModel
 from service.core.telemetry import BatchReport
@@ -86,6 +87,7 @@ class RecordingTelemetry:
         self.cancellations: Counter[str] = Counter()
         self.stages: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
+        self.levels: Counter[tuple[str, str]] = Counter()
         self.loaded: list[ServedModel] = []
         self.refused = 0
         self.serves: list[int] = []  # versions, in order
@@ -121,6 +123,9 @@ class RecordingTelemetry:
 
     def answered(self, model: ServedModel, seconds: float, timing: Timing | None) -> None:
         self.requests["failed" if timing is None else "answered"] += 1
+
+    def request(self, priority: Priority, outcome: str, queue_seconds: float | None) -> None:
+        self.levels[priority.label, outcome] += 1
 
 
 def make_tasks(count: int = 4) -> tuple[Task, ...]:
@@ -206,6 +211,7 @@ class Bench:
         timeout: float = 10.0,
         model: ServedModel | None = None,
         encoded_bytes: int = 0,
+        priority: Priority = Priority.INTERACTIVE,
     ) -> Job:
         return self.scheduler.admit(
             model or self.model,
@@ -214,6 +220,7 @@ class Bench:
             encoded_bytes,
             self.clock.now() + timeout,
             self.done.append,
+            priority,
         )
 
     def ask(
@@ -222,9 +229,10 @@ class Bench:
         values: Sequence[int] = (100,),
         timeout: float = 10.0,
         model: ServedModel | None = None,
+        priority: Priority = Priority.INTERACTIVE,
     ) -> Job:
         """Admit and submit one request with an image of each value."""
-        job = self.admit(tasks, len(values), timeout, model)
+        job = self.admit(tasks, len(values), timeout, model, priority=priority)
         self.scheduler.submit(job, [image(value) for value in values])
         return job
 

@@ -49,7 +49,7 @@ class Access:
         route = getattr(scope.get("route"), "path", _NO_ROUTE)
         method = scope["method"] if scope["method"] in _METHODS else "other"
         seconds = self._clock.now() - record.started
-        self._metrics.request(route, method, status, seconds)
+        self._metrics.http_request(route, method, status, seconds)
         quiet = route in _QUIET_ROUTES and status < 400
         level = logging.DEBUG if quiet else logging.ERROR if status in (0, 500) else logging.INFO
         if logger.isEnabledFor(level):
@@ -70,6 +70,7 @@ def _fields(record: RequestRecord, scope: Scope, status: int, seconds: float) ->
         "images": record.images,
         "tasks": record.tasks,
         "rows": rows,
+        "priority": record.priority,
         "decode_ms": record.decode_ms,
         "queue_ms": record.queue_ms,
         "compute_ms": record.compute_ms,

@@ -6,6 +6,7 @@ from typing import Any
 
 from service.http.oip.infer_input import HEADER_LENGTH
 from service.http.oip.schemas import IndexRequest, InferRequest
+from service.http.openapi import PRIORITY_PARAMETER
 
 _PIXEL = (  # a PNG of one pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4"
@@ -39,6 +40,11 @@ INFER_REQUEST: dict[str, Any] = {
             "schema": {"type": "number", "exclusiveMinimum": 0},
             "description": "Milliseconds until the answer is of no use: 504 afterwards. The "
             "parameter timeout, in microseconds as Triton's, does the same.",
+        },
+        PRIORITY_PARAMETER
+        | {
+            "description": f"{PRIORITY_PARAMETER['description']} The parameter priority (1: "
+            "interactive, 2: bulk) does the same, and wins."
         },
     ],
     "requestBody": {

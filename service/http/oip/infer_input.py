@@ -16,6 +16,7 @@ from service.core.errors import (
     UnsupportedMediaTypeError,
 )
 from service.core.prediction import EncodedImage
+from service.core.priority import Priority
 from service.http.oip.schemas import InferRequest, RequestInput, RequestOutput
 from service.http.oip.tensors import images_of
 from service.http.predict_input import PARSE_INLINE_BYTES, refused_json
@@ -42,6 +43,7 @@ class InferInput:
     id: str | None = None
     timeout_s: float | None = None
     binary: bool = False  # of outputs that say nothing about it
+    priority: Priority | None = None
 
 
 async def read_infer_input(request: Request, decoder: Decoder, max_images: int) -> InferInput:
@@ -90,6 +92,7 @@ def parse_infer(body: bytes, header_bytes: int | None, max_images: int) -> Infer
         request.id,
         _timeout_s(parameters),
         binary,
+        _priority(parameters),
     )
 
 
@@ -162,6 +165,17 @@ def _outputs(
 def _timeout_s(parameters: Mapping[str, Any]) -> float | None:
     """Triton's unit is the microsecond, and its 0 means that none was given."""
     return _count(parameters, "timeout", "parameters") / 1e6 or None
+
+
+def _priority(parameters: Mapping[str, Any]) -> Priority | None:
+    """Triton's numbers: 1 is the most pressing level, and 0 means that none was given."""
+    value = parameters.get("priority", 0)
+    if type(value) is int and 0 <= value <= max(Priority):
+        return Priority(value) if value else None
+    raise InvalidFieldError(
+        f"parameters.priority is {str(value)[:40]!r}; expected 1 (interactive) or 2 (bulk)",
+        field="parameters.priority",
+    )
 
 
 def _flag(parameters: Mapping[str, Any], name: str, field: str) -> bool | None:

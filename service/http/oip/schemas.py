@@ -45,7 +45,9 @@ class InferRequest(_Request):
     inputs: list[RequestInput]
     outputs: list[RequestOutput] | None = Field(default=None, description="by default all tasks")
     parameters: Parameters | None = Field(
-        default=None, description="timeout (microseconds), binary_data_output"
+        default=None,
+        description="timeout (microseconds), priority (1: interactive, 2: bulk), "
+        "binary_data_output",
     )
 
 

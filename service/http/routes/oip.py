@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from model.errors import UnknownVersionError
+from service.core.priority import Priority
 from service.http.disconnect import unless_disconnected
 from service.http.oip.documentation import INFER_REQUEST
 from service.http.oip.errors import OipRoute
@@ -21,6 +22,8 @@ from service.http.oip.schemas import (
 )
 from service.http.oip.statistics import statistics_of
 from service.http.openapi import error_responses
+from service.http.priority import HEADER as PRIORITY_HEADER
+from service.http.priority import header_priority
 from service.http.record import record_of
 from service.http.request_time import note_timing, read_in_time, request_timeout_s
 from service.http.services import Services, services_of
@@ -104,7 +107,8 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     services, record = services_of(request), record_of(request.scope)
     model = find_model(services.core.holder, name, version)  # before the body is read
     deadline = record.started + request_timeout_s(request, services)
-    services.core.predictor.check_room(deadline)
+    priority = header_priority(request.headers.get(PRIORITY_HEADER))
+    services.core.predictor.check_room(deadline, priority)
     reading = read_infer_input(request, services.core.decoder, services.settings.max_images)
     asked = await read_in_time(reading, services, deadline)
     forms = choose_outputs(model.tasks, asked)
@@ -112,11 +116,13 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     for image in asked.images:
         if image.error is not None:
             raise image.error
+    priority = asked.priority or priority
+    record.priority = None if priority is Priority.INTERACTIVE else priority.label
     if asked.timeout_s is not None:
         deadline = record.started + _limited_timeout_s(asked, request, services)
     prediction = await unless_disconnected(
         request.receive,
-        services.core.predictor.predict(model, asked.images, list(forms), deadline),
+        services.core.predictor.predict(model, asked.images, list(forms), deadline, priority),
     )
     note_timing(record, prediction.timing)
     raise_failures(prediction)

@@ -6,10 +6,13 @@ from fastapi import APIRouter, Request, Response
 
 from service.core.errors import RowError
 from service.core.prediction import ImageFailure, Prediction
+from service.core.priority import Priority
 from service.core.selection import select_tasks
 from service.http.disconnect import unless_disconnected
 from service.http.openapi import PREDICT_REQUEST, error_responses
 from service.http.predict_input import read_predict_input
+from service.http.priority import HEADER as PRIORITY_HEADER
+from service.http.priority import header_priority
 from service.http.record import record_of
 from service.http.render import render_prediction
 from service.http.request_time import note_timing, read_in_time, request_timeout_s
@@ -34,14 +37,16 @@ async def predict(request: Request) -> Response:
     services, record = services_of(request), record_of(request.scope)
     model = services.core.holder.current()  # before the body is read
     deadline = record.started + request_timeout_s(request, services)
-    services.core.predictor.check_room(deadline)
+    priority = header_priority(request.headers.get(PRIORITY_HEADER))
+    record.priority = None if priority is Priority.INTERACTIVE else priority.label
+    services.core.predictor.check_room(deadline, priority)
     reading = read_predict_input(request, services.core.decoder, services.settings.max_images)
     given = await read_in_time(reading, services, deadline)
     tasks = select_tasks(model.tasks, given.selectors)
     record.images, record.tasks, record.bundle = len(given.images), len(tasks), model.digest
     prediction = await unless_disconnected(
         request.receive,
-        services.core.predictor.predict(model, given.images, tasks, deadline),
+        services.core.predictor.predict(model, given.images, tasks, deadline, priority),
     )
     note_timing(record, prediction.timing)
     _raise_if_all_failed(prediction)

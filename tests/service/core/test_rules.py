@@ -27,6 +27,7 @@ from service.core.errors import (
 from service.core.heartbeat import Heartbeat
 from service.core.job import Job, count_rows
 from service.core.limits import SchedulerLimits
+from service.core.priority import Priority
 from service.core.scheduler import Scheduler
 from service.core.watchdog import Watchdog
 from tests.service.fakes import (
@@ -680,3 +681,105 @@ def test_rule_26_after_close_the_engine_ends_behind_the_batch_it_is_running() ->
     assert isinstance(bench.step(), Run)
     assert isinstance(bench.step(), Stop)
     assert isinstance(first.failure, DrainingError)
+
+
+# -- priority -------------------------------------------------------------------------------------
+
+BULK = Priority.BULK
+
+
+def test_rule_27_a_batch_has_rows_of_one_level_only_and_the_order_holds_within_it() -> None:
+    bench = Bench()
+    bulk_late = bench.ask(priority=BULK, timeout=1.5)
+    bulk_soon = bench.ask(priority=BULK, timeout=0.5)
+    late, soon = bench.ask(timeout=1.5), bench.ask(timeout=0.5)
+    runs = [jobs_of(run) for run in bench.run_all()]
+    assert runs == [[soon, late], [bulk_soon, bulk_late]]
+
+
+def test_rule_28_an_interactive_job_waits_for_one_batch_of_bulk_at_most() -> None:
+    bench = Bench(SchedulerLimits(max_batch_rows=4, bulk_interval_s=2.0))
+    bench.forward.seconds_per_batch = 0.1
+    bulk = bench.ask(values=range(100), timeout=60, priority=BULK)
+    came: list[Job] = []
+
+    def comes(*_: object) -> None:
+        if len(bench.forward.batches) == 3:  # while a batch of bulk runs
+            came.extend(bench.ask(values=range(4)) for _ in range(15))
+
+    bench.forward.fault = comes
+    for _ in range(3 + 15):
+        bench.step()
+    assert bench.done == came
+    assert bulk.taken == 12
+    bench.step()  # nobody interactive is left
+    assert bulk.taken == 16
+
+
+def test_rule_29_bulk_rows_passed_over_for_bulk_interval_get_one_batch() -> None:
+    bench = Bench(SchedulerLimits(max_batch_rows=4, bulk_interval_s=1.0))
+    bench.forward.seconds_per_batch = 0.25
+    bulk = bench.ask(values=range(12), timeout=600, priority=BULK)
+    levels = []
+    for _ in range(11):  # more interactive rows than the engine can do
+        bench.ask(values=range(4))
+        levels.append(jobs_of(bench.step())[0].priority.label)
+    assert [position for position, level in enumerate(levels) if level == "bulk"] == [4, 9]
+    assert bulk.taken == 8
+
+
+def test_rule_29_the_interval_begins_anew_when_bulk_is_not_passed_over() -> None:
+    bench = Bench(SchedulerLimits(max_batch_rows=1, bulk_interval_s=1.0))
+    gone, first = bench.ask(priority=BULK), bench.ask()
+    assert jobs_of(bench.step()) == [first]
+    bench.scheduler.withdraw(gone, "cancelled")
+    bench.clock.advance(5.0)
+    bench.step()
+    bulk, second = bench.ask(priority=BULK), bench.ask()
+    assert [jobs_of(run) for run in bench.run_all()] == [[second], [bulk]]
+
+
+def test_rule_30_an_interactive_request_takes_the_room_of_bulk_requests_the_latest_first() -> None:
+    bench = Bench(SchedulerLimits(max_queue_rows=10))
+    first, second, third = (bench.ask(values=range(3), priority=BULK) for _ in range(3))
+    decoding = bench.admit(priority=BULK)
+    with pytest.raises(OverloadedError, match="max_queue_rows"):
+        bench.admit(priority=BULK)
+    bench.scheduler.check_room(bench.clock.now() + 10)
+    assert bench.scheduler.queue_rows == 10
+    urgent = bench.ask(values=range(3))
+    assert bench.done == [decoding, third]
+    assert isinstance(third.failure, OverloadedError)
+    assert third.failure.details["reason"] == "displaced"
+    assert third.failure.retry_after_s >= 1
+    assert bench.telemetry.sheds == {"queue_rows": 1, "displaced": 2}
+    assert bench.telemetry.outcomes["shed"] == 1 + 1 + 3
+    bench.run_all()
+    assert bench.done[2:] == [urgent, first, second]
+
+
+def test_rule_30_nobody_is_sent_away_for_a_request_that_does_not_fit_even_so() -> None:
+    bench = Bench(SchedulerLimits(max_queue_rows=10))
+    bench.ask(values=range(5))
+    bulk = bench.ask(values=range(5), priority=BULK)
+    with pytest.raises(OverloadedError):
+        bench.ask(values=range(6))
+    assert not bulk.closed
+
+
+def test_rule_30_bytes_are_room_too() -> None:
+    bench = Bench(SchedulerLimits(max_queue_bytes=3 * 28 * 28 * 3))
+    bulk = bench.ask(values=(1, 2), priority=BULK)
+    bench.ask(values=(3, 4))
+    assert bench.done == [bulk]
+
+
+def test_rule_31_bulk_rows_do_not_count_in_the_time_that_an_interactive_request_waits() -> None:
+    bench = Bench()
+    bench.forward.seconds_per_row = 0.1
+    bench.ask(values=range(10))
+    bench.run_all()  # measured: ten rows a second
+    bench.ask(values=range(100), timeout=60, priority=BULK)
+    with pytest.raises(OverloadedError, match="too late"):
+        bench.ask(timeout=2, priority=BULK)
+    bench.ask(timeout=2)

@@ -18,6 +18,7 @@ from service.core.engine import Sleep
 from service.core.errors import EngineDownError, OverloadedError, TooManyRowsError
 from service.core.job import Job
 from service.core.limits import SchedulerLimits
+from service.core.priority import Priority
 from tests.service.fakes import Bench, expected_logit, fake_forward, make_model
 
 LIMITS = SchedulerLimits(max_batch_rows=6, max_queue_rows=60, max_request_share=0.4, ageing_s=1.0)
@@ -57,15 +58,25 @@ class Traffic(RuleBasedStateMachine):
         timeout=st.sampled_from([0.05, 0.5, 5.0, 50.0]),
         model=st.integers(0, 1),
         decoded=st.booleans(),
+        priority=st.sampled_from(Priority),
     )
     def ask(
-        self, tasks: list[int], values: list[int], timeout: float, model: int, decoded: bool
+        self,
+        tasks: list[int],
+        values: list[int],
+        timeout: float,
+        model: int,
+        decoded: bool,
+        priority: Priority,
     ) -> None:
         try:
-            job = self.bench.admit(tasks, len(values), timeout, self.models[model])
+            job = self.bench.admit(
+                tasks, len(values), timeout, self.models[model], priority=priority
+            )
         except OverloadedError:
             self.rows["shed"] += len(tasks) * len(values)
             return
+        self.values[job] = values
         self.admitted.append((job, values))
         if decoded:
             self.decode()
@@ -74,8 +85,6 @@ class Traffic(RuleBasedStateMachine):
     @rule()
     def decode(self) -> None:
         job, values = self.admitted.pop(0)
-        if not job.closed:
-            self.values[job] = values
         self.bench.scheduler.submit(
             job, [np.full((28, 28, 3), value, np.uint8) for value in values]
         )

@@ -39,6 +39,7 @@ def test_predict_documents_its_three_forms_with_examples(document: dict[str, Any
     assert {parameter["name"] for parameter in operation["parameters"]} == {
         "tasks",
         "X-Request-Timeout-Ms",
+        "X-Request-Priority",
         "X-Request-ID",
     }
     assert set(operation["responses"]) == {
