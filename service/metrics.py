@@ -1,6 +1,7 @@
 """Prometheus metrics: every family in one table, counted in a registry of the app's own.
 
-Base units, one prefix; histograms never carry a task, the only family by task is ``rows_total``.
+Base units, one prefix; histograms never carry a task, the only families by task are ``rows_total``
+and ``answers_total``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from service.core.decisions import Indices
+from service.core.decisions import Flags, Indices
 from service.core.prediction import Timing
 from service.core.priority import Priority
 from service.core.served import ServedModel
@@ -68,6 +69,12 @@ FAMILIES = (
         "counter",
         "Rows (image x task) by task and outcome: ok, error, expired, cancelled, shed.",
         ("task", "outcome"),
+    ),
+    Family(
+        "answers_total",
+        "counter",
+        "Answers to questions of yes or no: the share of yes drifts with the images.",
+        ("task", "answer"),
     ),
     Family(
         "batches_total",
@@ -131,6 +138,11 @@ FAMILIES = (
         "1 for the model that answers.",
         ("version", "digest", "arch", "tasks", "dtype", "device"),
     ),
+    Family(
+        "model_created_timestamp_seconds",
+        "gauge",
+        "When the model that answers was published: alert when its refresh stays away.",
+    ),
     Family("model_load_duration_seconds", "gauge", "Reading and building the model took so long."),
     Family("model_loads_total", "counter", "Loads by result: ok, refused.", ("result",)),
     Family("model_rollbacks_total", "counter", "Returns to the version before."),
@@ -161,6 +173,7 @@ class Metrics:
         self._durations = self._histogram("http_request_duration_seconds")
         self.in_flight = self._gauge("http_requests_in_flight")
         self._rows = self._counter("rows_total")
+        self._answers = self._counter("answers_total")
         self._batches = self._counter("batches_total")
         self._batch_rows = self._histogram("batch_rows")
         self._batch_tasks = self._histogram("batch_tasks")
@@ -172,6 +185,7 @@ class Metrics:
         self._failures = self._counter("batch_failures_total")
         self._busy = self._counter("worker_busy_seconds_total")
         self._model_info = self._gauge("model_info")
+        self._created = self._gauge("model_created_timestamp_seconds")
         self._load_seconds = self._gauge("model_load_duration_seconds")
         self._loads = self._counter("model_loads_total")
         self._rollbacks = self._counter("model_rollbacks_total")
@@ -192,7 +206,8 @@ class Metrics:
         }
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        # By outcome, then task index: finding a labelled child costs more than counting it.
+        self._unasked = Counter("unasked", "Not exported.", registry=None)
+        # By outcome or answer, then task index: to find a labelled child costs more than to count.
         self._row_children: WeakKeyDictionary[ServedModel, dict[str, list[Counter]]] = (
             WeakKeyDictionary()
         )
@@ -218,6 +233,7 @@ class Metrics:
             model.precision,
             model.device,
         ).set(1)
+        self._created.set(model.created_at)
 
     def model_rolled_back(self, model: ServedModel) -> None:
         self._rollbacks.inc()
@@ -239,6 +255,13 @@ class Metrics:
         counts = np.bincount(tasks, minlength=len(children))
         for task in np.flatnonzero(counts).tolist():
             children[task].inc(float(counts[task]))
+
+    def answers(self, model: ServedModel, tasks: Indices, said_yes: Flags) -> None:
+        for answer, chosen in (("yes", tasks[said_yes]), ("no", tasks[~said_yes])):
+            counts = np.bincount(chosen, minlength=len(model.tasks))
+            children = self._children(model)[answer]
+            for task in np.flatnonzero(counts).tolist():
+                children[task].inc(float(counts[task]))
 
     def shed(self, reason: str) -> None:
         self._shed.labels(reason).inc()
@@ -299,6 +322,11 @@ class Metrics:
                 outcome: [self._rows.labels(task.name, outcome) for task in model.tasks]
                 for outcome in OUTCOMES
             }
+            for answer in ("yes", "no"):  # of tasks with other classes these are not exported
+                found[answer] = [
+                    self._answers.labels(task.name, answer) if task.is_binary else self._unasked
+                    for task in model.tasks
+                ]
             self._row_children[model] = found
         return found
 

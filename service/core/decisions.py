@@ -28,7 +28,7 @@ class DecisionTable:
         self._scale = np.array([task.calibration.scale for task in tasks])
         self._shift = np.array([task.calibration.shift for task in tasks])
         self._threshold = np.array([task.threshold for task in tasks])
-        self._binary = np.array([task.is_binary for task in tasks])
+        self.binary: Flags = np.array([task.is_binary for task in tasks])
         self.columns = int(max(len(task.classes) for task in tasks))
         self._real: Flags = np.array(  # [T, max_outputs]
             [[column < task.outputs for column in range(tasks.max_outputs)] for task in tasks]
@@ -45,7 +45,7 @@ class DecisionTable:
         """
         scale, shift = self._scale[task_index, None], self._shift[task_index, None]
         scaled = logits.astype(np.float64) * scale + shift  # [R, max_outputs]
-        binary = self._binary[task_index]
+        binary = self.binary[task_index]
         found = np.zeros((len(task_index), self.columns))
         yes = np.round(_sigmoid(scaled[binary, 0]), _DECIMALS)
         found[binary, 1] = yes
@@ -61,7 +61,7 @@ class DecisionTable:
         """Index of the class that is said: by threshold for binary tasks, else the likeliest."""
         said_yes = probabilities[:, 1] >= self._threshold[task_index]
         return np.where(
-            self._binary[task_index], said_yes.astype(np.int64), probabilities.argmax(axis=1)
+            self.binary[task_index], said_yes.astype(np.int64), probabilities.argmax(axis=1)
         )
 
 

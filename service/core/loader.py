@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from datetime import datetime
 from pathlib import Path
 
 import torch
@@ -70,11 +71,20 @@ class RepositoryLoader(ModelSource):
             device=options.device,
             precision=options.precision,
             precision_error=error,
+            created_at=_seconds(bundle.manifest.created_at),
             loaded_at=time.time(),
             load_seconds=time.monotonic() - start,
             parameters=network.parameter_counts(),
             metrics=bundle.metrics,
         )
+
+
+def _seconds(created_at: str) -> float:
+    """Seconds since the epoch; NaN for a bundle that some other program dated in another form."""
+    try:
+        return datetime.fromisoformat(created_at).timestamp()
+    except ValueError:
+        return math.nan
 
 
 def _check_finite(bundle: Bundle) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from model.errors import TaskRouteError
 from service.core.clock import Clock
-from service.core.decisions import Indices
+from service.core.decisions import Floats, Indices
 from service.core.decoder import Decoder
 from service.core.errors import DeadlineError, TryLaterError
 from service.core.job import Job, Pixels
@@ -116,7 +116,7 @@ class Predictor:
         timing = _timing(job, decode_seconds)
         self._telemetry.stage("decode", timing.decode)
         self._telemetry.stage("queue", timing.queue)
-        return Prediction(model, task_index, _answers(job, images, decoded), timing)
+        return Prediction(model, task_index, self._answers(job, images, decoded), timing)
 
     async def _decode(
         self, model: ServedModel, images: Sequence[EncodedImage], deadline: float
@@ -133,6 +133,18 @@ class Predictor:
         )
         self._scheduler.withdraw(job, "expired")
         return error
+
+    def _answers(
+        self, job: Job, images: Sequence[EncodedImage], decoded: Sequence[Pixels | TaskRouteError]
+    ) -> list[ImageAnswer | ImageFailure]:
+        decisions = job.model.decisions
+        row_tasks: Indices = job.row_tasks(0, job.rows)
+        probabilities = decisions.probabilities(row_tasks, job.logits)
+        labels = decisions.labels(row_tasks, probabilities)
+        counted = decisions.binary[row_tasks]
+        counted[list(job.errors)] = False
+        self._telemetry.answers(job.model, row_tasks[counted], labels[counted] == 1)
+        return _by_image(job, images, decoded, probabilities, labels)
 
 
 def _outcome(error: TaskRouteError) -> str:
@@ -153,13 +165,14 @@ def _timing(job: Job, decode_seconds: float) -> Timing:
     return Timing(decode_seconds, max(0.0, waited), job.compute_seconds)
 
 
-def _answers(
-    job: Job, images: Sequence[EncodedImage], decoded: Sequence[Pixels | TaskRouteError]
+def _by_image(
+    job: Job,
+    images: Sequence[EncodedImage],
+    decoded: Sequence[Pixels | TaskRouteError],
+    probabilities: Floats,
+    labels: Indices,
 ) -> list[ImageAnswer | ImageFailure]:
-    decisions, count = job.model.decisions, job.tasks_per_image
-    row_tasks: Indices = job.row_tasks(0, job.rows)
-    probabilities = decisions.probabilities(row_tasks, job.logits)
-    labels = decisions.labels(row_tasks, probabilities)
+    count = job.tasks_per_image
     answers: list[ImageAnswer | ImageFailure] = []
     start = 0
     for image, found in zip(images, decoded, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,7 @@ class ServedModel:
     device: str
     loaded_at: float  # seconds since the epoch
     load_seconds: float
+    created_at: float = math.nan  # of the bundle, seconds since the epoch; NaN: not known
     precision: Precision = "float32"
     precision_error: float = 0.0  # largest |dp| of sample rows against masked float32, at load
     parameters: Mapping[str, int] = field(default_factory=dict)

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from service.core.decisions import Indices
+from service.core.decisions import Flags, Indices
 from service.core.prediction import Timing
 from service.core.priority import Priority
 from service.core.served import ServedModel
@@ -49,6 +49,10 @@ class Telemetry(Protocol):
 
     def rows(self, model: ServedModel, tasks: Indices, outcome: str) -> None:
         """Rows came to an end: ok, error, expired, cancelled or shed; ``tasks`` per row."""
+        ...
+
+    def answers(self, model: ServedModel, tasks: Indices, said_yes: Flags) -> None:
+        """Questions of yes or no were answered; task and answer per row."""
         ...
 
     def shed(self, reason: str) -> None: ...

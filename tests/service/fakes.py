@@ -15,7 +15,7 @@ from model.config import ModelConfig, PreprocessConfig
 from model.rows import RowBatch
 from model.tasks import Calibration, Task
 from service.core.batch_runner import BatchRunner
-from service.core.decisions import Indices
+from service.core.decisions import Flags, Indices
 from service.core.engine import Action, Engine, Run
 from service.core.heartbeat import Heartbeat
 from service.core.job import Job, Pixels
@@ -82,6 +82,7 @@ class RecordingTelemetry:
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
+        self.said: Counter[tuple[int, bool]] = Counter()  # task, yes?
         self.batches: list[BatchReport] = []
         self.sheds: Counter[str] = Counter()
         self.cancellations: Counter[str] = Counter()
@@ -111,6 +112,9 @@ class RecordingTelemetry:
 
     def rows(self, model: ServedModel, tasks: Indices, outcome: str) -> None:
         self.outcomes[outcome] += len(tasks)
+
+    def answers(self, model: ServedModel, tasks: Indices, said_yes: Flags) -> None:
+        self.said.update(zip(tasks.tolist(), said_yes.tolist(), strict=True))
 
     def shed(self, reason: str) -> None:
         self.sheds[reason] += 1
@@ -165,6 +169,7 @@ def make_model(
         config=config,
         forward=FakeForward(config, clock),
         device="cpu",
+        created_at=1.7e9 + version,
         loaded_at=1.8e9,
         load_seconds=0.1,
     )

@@ -32,7 +32,7 @@ def test_names_follow_the_rules() -> None:
         assert (family.kind == "histogram") == bool(family.buckets), family.name
         assert not re.search(r"_(ms|mb|millis|percent)\b", family.name), "base units only"
         assert family.help.endswith("."), family.name
-        assert ("task" in family.labels) == (family.name == "rows_total")
+        assert ("task" in family.labels) == (family.name in ("rows_total", "answers_total"))
     assert not [name for name, count in Counter(f.name for f in FAMILIES).items() if count > 1]
 
 
@@ -82,6 +82,22 @@ def test_rows_are_counted_by_task_and_outcome() -> None:
     assert sum(value for name, value in found.items() if "rows_total" in name) == 5
 
 
+def test_answers_are_counted_for_questions_of_yes_or_no() -> None:
+    metrics, model = Metrics(), make_model()
+    metrics.answers(model, np.array([0, 1, 1, 1]), np.array([True, False, True, False]))
+    found = values(metrics)
+    assert found["taskroute_answers_total{answer=yes,task=t0}"] == 1
+    assert found["taskroute_answers_total{answer=no,task=t0}"] == 0
+    assert found["taskroute_answers_total{answer=no,task=t1}"] == 2
+    assert not [name for name in found if "answers_total" in name and "kind" in name]
+
+
+def test_the_age_of_what_answers_can_be_read() -> None:
+    metrics = Metrics()
+    metrics.model_serves(make_model(version=2))
+    assert values(metrics)["taskroute_model_created_timestamp_seconds{}"] == 1.7e9 + 2
+
+
 def test_versions_of_a_model_share_their_tasks_counters() -> None:
     metrics = Metrics()
     for version in (1, 2):
@@ -113,4 +129,4 @@ def test_hundreds_of_tasks_stay_a_modest_scrape() -> None:
     metrics.model_loaded(make_model(tasks=312))
     lines = metrics.render().decode().splitlines()
     created = [line for line in lines if "_created" in line]
-    assert len(lines) - len(created) < 312 * len(OUTCOMES) + 400
+    assert len(lines) - len(created) < 312 * (len(OUTCOMES) + 2) + 400

@@ -151,13 +151,16 @@ def test_a_row_that_failed_leaves_the_images_other_rows_alone() -> None:
     def fault(batch: RowBatch, logits: Tensor) -> None:
         logits[batch.task_index == 1] = math.nan
 
-    async def scenario() -> Prediction:
-        async with serving(make_model) as (core, _):
+    async def scenario() -> tuple[Prediction, RecordingTelemetry]:
+        async with serving(make_model) as (core, telemetry):
             fake_forward(core.holder.current()).fault = fault
-            return await ask(core, 5, tasks=[0, 1, 2])
+            return await ask(core, 5, tasks=[0, 1, 2, 3]), telemetry
 
-    image = answer_of(asyncio.run(scenario()).images[0])
+    prediction, telemetry = asyncio.run(scenario())
+    image = answer_of(prediction.images[0])
     assert {row: type(error) for row, error in image.row_errors.items()} == {1: NonFiniteError}
+    # Counted: neither the row that failed nor the task (3) that is no question of yes or no.
+    assert telemetry.said == {(0, bool(image.labels[0])): 1, (2, bool(image.labels[2])): 1}
 
 
 def test_an_image_all_of_whose_rows_failed_is_a_failure() -> None:
