@@ -54,7 +54,7 @@ bench: venv ## measure; installs the extra `bench`
 
 lock: ## resolve the newest versions that pyproject.toml allows into requirements.lock
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet --disable-pip-version-check '.[train,dev]'
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check '.[train,dev,remote]'
 	{ sed -n '/^#/p' requirements.lock; build/lock/bin/python -m pip freeze --all --exclude pip \
 	  --exclude taskroute | tr 'A-Z_' 'a-z-' | sort; } > build/requirements.lock
 	mv build/requirements.lock requirements.lock

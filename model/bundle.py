@@ -142,12 +142,8 @@ def read_bundle(path: Path) -> Bundle:
             this code; the message names the file and the reason.
     """
     raw = _read(path / MANIFEST)
-    manifest = _parse_manifest(path / MANIFEST, raw)
-    contents = {}
-    for name in CONTENT:
-        if name not in manifest.files:
-            raise BundleError(f"{path / MANIFEST} does not list {name}", file=MANIFEST)
-        contents[name] = _verified(path / name, manifest.files[name])
+    manifest = parse_manifest(path / MANIFEST, raw)
+    contents = {name: _verified(path / name, manifest.files[name]) for name in CONTENT}
     config = _parse_config(path / CONFIG, contents[CONFIG])
     metrics = _parse_metrics(path / METRICS, contents[METRICS])
     try:
@@ -189,7 +185,12 @@ def _parse_metrics(path: Path, raw: bytes) -> dict[str, Any]:
     return metrics
 
 
-def _parse_manifest(path: Path, raw: bytes) -> Manifest:
+def parse_manifest(path: Path | str, raw: bytes) -> Manifest:
+    """The manifest in ``raw``; ``path`` is for messages.
+
+    Raises:
+        BundleError: it is none, or of a newer format.
+    """
     try:
         data = json.loads(raw)
         found = data["format_version"]
@@ -201,10 +202,13 @@ def _parse_manifest(path: Path, raw: bytes) -> Manifest:
                 file=MANIFEST,
                 format_version=found,
             )
-        return Manifest.model_validate(data)
+        manifest = Manifest.model_validate(data)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise BundleError(f"{path} is not a bundle manifest: {reason}", file=MANIFEST) from error
+    if missing := [name for name in CONTENT if name not in manifest.files]:
+        raise BundleError(f"{path} does not list {', '.join(missing)}", file=MANIFEST)
+    return manifest
 
 
 def _verified(path: Path, entry: FileEntry) -> bytes:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from model.conv_layer import LayerShape, RoutedConv
 from model.errors import TaskRouteError
+from model.location import split_model
 from model.network import RoutedNetwork
 from model.repository import Repository
 from model.route_tree import Branch, Fork
@@ -236,14 +236,15 @@ def _amount(number: int) -> str:
 
 
 def _main(
-    model: Annotated[Path, typer.Argument(help="REPOSITORY/NAME")],
+    model: Annotated[str, typer.Argument(help="REPOSITORY/NAME, a path or a URL")],
     version: Annotated[int | None, typer.Option(help="default: the latest")] = None,
     tasks: Annotated[str, typer.Option(help="names, group:NAME or *, separated by commas")] = "*",
 ) -> None:
     """Print which convolutions a set of tasks needs and what they cost."""
     console = Console()
     try:
-        network = Repository(model.parent).read(model.name, version).network()
+        repository, name = split_model(model)
+        network = Repository(repository).read(name, version).network()
         chosen = network.tasks.select([name.strip() for name in tasks.split(",") if name.strip()])
     except TaskRouteError as error:
         Console(stderr=True).print(f"error: {error}", highlight=False)

@@ -1,33 +1,34 @@
-"""A repository: the directory that holds every published version of every model.
+"""A repository: every published version of every model, in a directory or on an object store.
 
-ROOT/NAME/LATEST      the version served by default, replaced atomically, written last
+ROOT/NAME/LATEST      the version served by default, written last
 ROOT/NAME/VERSION/    1, 2, 3, ...: one bundle each, never changed once published
-ROOT/NAME/.staging-*  being written; removed by the next publisher once its own has died
-ROOT/NAME/.lock       held while a version number is taken
+
+ROOT is a path or a URL (``s3://bucket/prefix``, ``gs://...``); :mod:`model.local_store` and
+:mod:`model.remote_store` say what else they keep there.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import re
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from model.bundle import MANIFEST, Bundle, Parent, read_bundle, write_bundle
+from model.bundle import Bundle, Parent, parse_manifest, read_bundle, write_bundle
 from model.errors import BundleError, RepositoryError, UnknownModelError, UnknownVersionError
+from model.local_store import LocalStore
+from model.location import is_url, local_path
 from model.network import RoutedNetwork
+from model.remote_options import RemoteOptions
+from model.store import LATEST, BundleStore
+from model.version_names import is_model_name, is_version
 
-LATEST = "LATEST"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
-_STAGING = ".staging-"
+ABANDONED_AFTER_S = 24 * 3600.0
+"""A publisher on an object store that has not finished after so long counts as dead."""
 
 
 @dataclass(frozen=True)
@@ -40,32 +41,42 @@ class Published:
 
 
 class Repository:
-    """Reads and publishes bundles. Any number of readers; publishers take turns by a lock file."""
+    """Reads and publishes bundles. Any number of readers and publishers, in any processes.
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root)
+    Args:
+        root: a path or a URL.
+        remote: for a URL: where copies are kept and how long the store may take.
+
+    Raises:
+        RepositoryError: a URL of a file system that is not installed.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], remote: RemoteOptions | None = None) -> None:
+        self._store: BundleStore
+        if is_url(root):
+            from model.remote_store import RemoteStore
+
+            self._store = RemoteStore(str(root), remote or RemoteOptions())
+        else:
+            self._store = LocalStore(local_path(root))
+
+    @property
+    def location(self) -> str:
+        """As a person writes it: a path or a URL."""
+        return self._store.location
+
+    @property
+    def root(self) -> Path:
+        """The directory; RepositoryError for an object store."""
+        return self._local().root
 
     def names(self) -> list[str]:
         """Models with a published version; RepositoryError if the root cannot be read."""
-        try:
-            entries = sorted(entry.name for entry in self.root.iterdir() if entry.is_dir())
-        except OSError as error:
-            raise _unreadable(self.root, error) from error
-        return [name for name in entries if _NAME.fullmatch(name) and self.versions(name)]
+        return [name for name in self._store.names() if is_model_name(name) and self.versions(name)]
 
     def versions(self, name: str) -> list[int]:
         """Published versions in ascending order; empty for an unknown name."""
-        directory = self._directory(name)
-        try:
-            if not self.root.is_dir():
-                raise RepositoryError(
-                    f"repository {self.root} is not a directory; train or init a model into it",
-                    repository=str(self.root),
-                )
-            entries = [entry.name for entry in directory.iterdir()] if directory.is_dir() else []
-        except OSError as error:
-            raise _unreadable(directory, error) from error
-        return sorted(int(entry) for entry in entries if _VERSION.fullmatch(entry))
+        return self._store.versions(_checked(name))
 
     def latest(self, name: str) -> int:
         """The version that LATEST names.
@@ -74,34 +85,38 @@ class Repository:
             UnknownModelError: nothing was ever published under ``name``.
             RepositoryError: LATEST is unreadable or names a version that is not there.
         """
+        text = self._store.latest(_checked(name))
+        # Listed after: what LATEST names was there before.
         versions = self.versions(name)
         if not versions:
             others = ", ".join(self.names()) or "none"
             raise UnknownModelError(
-                f"repository {self.root} has no model {name!r}; it has: {others}", model=name
+                f"repository {self.location} has no model {name!r}; it has: {others}", model=name
             )
-        file = self._directory(name) / LATEST
-        try:
-            text = file.read_text(errors="replace").strip()
-        except FileNotFoundError as error:
+        file = f"{self._store.place(name)}/{LATEST}"
+        if text is None:
             raise RepositoryError(
                 f"{file} is missing although versions {versions} are published: the first "
                 f"publication was cut short; publish again, or write {versions[-1]} into that file",
-                file=str(file),
-            ) from error
-        except OSError as error:
-            raise _unreadable(file, error) from error
-        # Listed again: a version published since the first listing is there before LATEST names it.
-        versions = self.versions(name)
-        if not _VERSION.fullmatch(text) or int(text) not in versions:
+                file=file,
+            )
+        if not is_version(text) or int(text) not in versions:
             raise RepositoryError(
-                f"{file} says {text[:40]!r}; published versions are {versions}", file=str(file)
+                f"{file} says {text[:40]!r}; published versions are {versions}", file=file
             )
         return int(text)
 
     def path(self, name: str, version: int) -> Path:
-        """Directory of one version, whether or not it exists."""
-        return self._directory(name) / str(version)
+        """Directory of one version, whether or not it exists; RepositoryError on object stores."""
+        return self._local().path(_checked(name), version)
+
+    def workspace(self, name: str) -> Path:
+        """A local directory, perhaps not there yet, for what a run has not published."""
+        return self._store.workspace(_checked(name))
+
+    def check_writable(self, name: str) -> None:
+        """Raise RepositoryError unless this process may publish."""
+        self._store.check_writable(_checked(name))
 
     def read(self, name: str, version: int | None = None) -> Bundle:
         """A verified bundle, by default the latest.
@@ -109,8 +124,9 @@ class Repository:
         Raises:
             UnknownModelError, UnknownVersionError: never published here.
             BundleError: published, but damaged since.
+            RepositoryError: it cannot be fetched, or not be kept in the local cache.
         """
-        return read_bundle(self.path(name, self._chosen(name, version)))
+        return self._store.read(name, self._chosen(name, version))
 
     def published(self, name: str, version: int | None = None) -> Published:
         """What :meth:`read` would read, at the price of one small file: to ask again and again.
@@ -119,17 +135,12 @@ class Repository:
             UnknownModelError, UnknownVersionError: never published here.
             RepositoryError: it cannot be read.
         """
-        latest = self.root / name / LATEST
         version = self._chosen(name, version)
-        directory = self.path(name, version)
-        try:
-            files = [latest, *sorted(directory.iterdir())]
-            stamp = " ".join(map(_stamp, files))
-            manifest = directory / MANIFEST
-            # Without one read() says what is wrong.
-            digest = _sha256(manifest) if manifest in files else ""
-        except OSError as error:
-            raise _unreadable(directory, error) from error
+        # First the stamp: a file that is written in between is seen at the next look.
+        stamp = self._store.stamp(name, version)
+        manifest = self._store.manifest(name, version)
+        # Without one read() says what is wrong.
+        digest = "" if manifest is None else f"sha256:{hashlib.sha256(manifest).hexdigest()}"
         return Published(version, digest, stamp)
 
     def publish(
@@ -142,37 +153,84 @@ class Repository:
     ) -> int:
         """Publish ``network`` as the next version and make it the latest; returns the version.
 
-        Staged beside the versions, flushed, verified by loading, then renamed: a reader sees a
-        whole bundle or none. After a crash at any point LATEST still names a whole bundle.
+        Built and verified out of sight: a reader sees a whole bundle or none, whenever this process
+        dies and whoever publishes at the same time.
 
         Raises:
-            RepositoryError: the directory cannot be written.
+            RepositoryError: the repository cannot be written.
             BundleError: what was written does not load again; nothing is published.
         """
-        directory = self._directory(name)
-        version = 0
+        _checked(name)
+        link = self._parent(name, parent) if parent else None
+
+        def build(staging: Path) -> None:
+            write_bundle(staging, network.config, network.state_dict(), metrics, card, link)
+            read_bundle(staging).network()
+
+        return self._store.add(name, build)
+
+    def set_latest(self, name: str, version: int) -> None:
+        """Let LATEST name a published version: to roll back, or to mend LATEST.
+
+        Raises:
+            UnknownModelError, UnknownVersionError: it is not published.
+            RepositoryError: LATEST cannot be written.
+        """
+        self._store.name_latest(name, self._chosen(name, version))
+
+    def prune(
+        self,
+        name: str,
+        keep: int,
+        min_age_s: float = 0.0,
+        protect: Collection[int] = (),
+        *,
+        dry_run: bool = False,
+    ) -> list[int]:
+        """Remove old versions; returns those removed, ascending.
+
+        Never the one that LATEST names, whoever changes that meanwhile. What dead publishers left
+        goes too; what is being published stays.
+
+        Args:
+            keep: how many of the highest versions stay, at least 1.
+            min_age_s: versions made less than so many seconds ago stay, and damaged ones, whose
+                age is unknown.
+            protect: versions that stay.
+            dry_run: remove nothing, return what would go.
+
+        Raises:
+            UnknownModelError: nothing is published under ``name``.
+            RepositoryError: it cannot be read or written.
+        """
+        if keep < 1:
+            raise ValueError(f"keep is {keep}: the highest version always stays")
+        stay = {self.latest(name), *protect}
+        newest_first = self.versions(name)[::-1]
+        old = [
+            version
+            for version in newest_first[keep:][::-1]
+            if version not in stay and (not min_age_s or self._age_s(name, version) >= min_age_s)
+        ]
+        if dry_run:
+            return old
+        self._store.remove_abandoned(name, ABANDONED_AFTER_S)
+        return [version for version in old if self._store.remove(name, version)]
+
+    def _age_s(self, name: str, version: int) -> float:
+        """Seconds since a version was made; 0 where nobody can tell."""
+        raw = self._store.manifest(name, version)
         try:
-            link = Parent(version=parent, digest=self.read(name, parent).digest) if parent else None
-            directory.mkdir(parents=True, exist_ok=True)
-            with _staging(directory) as staging:
-                write_bundle(staging, network.config, network.state_dict(), metrics, card, link)
-                read_bundle(staging).network()
-                _flush_directory(staging)
-                with _locked(directory):
-                    number = max(self.versions(name), default=0) + 1
-                    staging.rename(directory / str(number))
-                    version = number
-                    _flush_directory(directory)
-                    _replace_text(directory / LATEST, f"{version}\n")
+            made = parse_manifest(self._store.place(name, version), raw or b"").created_at
+            return time.time() - datetime.fromisoformat(made).timestamp()
+        except (BundleError, ValueError):
+            return 0.0
+
+    def _parent(self, name: str, version: int) -> Parent:
+        try:
+            return Parent(version=version, digest=self.read(name, version).digest)
         except BundleError as error:
             raise BundleError(f"not published: {error}", **error.details) from error
-        except OSError as error:
-            state = f" (version {version} is whole, {LATEST} may not name it)" if version else ""
-            raise RepositoryError(
-                f"cannot publish to {directory}: {error.strerror or error}{state}",
-                path=str(directory),
-            ) from error
-        return version
 
     def _chosen(self, name: str, version: int | None) -> int:
         """``version``, if it is there; by default the latest."""
@@ -188,83 +246,19 @@ class Repository:
             )
         return version
 
-    def _directory(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
-            raise UnknownModelError(
-                f"{name[:100]!r} is not a model name: letters, digits, '.', '_' and '-' only",
-                model=name,
-            )
-        return self.root / name
+    def _local(self) -> LocalStore:
+        if isinstance(self._store, LocalStore):
+            return self._store
+        raise RepositoryError(
+            f"{self.location} is no directory: this needs a repository on a local disk",
+            repository=self.location,
+        )
 
 
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """One publisher at a time; the kernel drops the lock of a process that dies."""
-    with (directory / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _staging(directory: Path) -> Iterator[Path]:
-    """A new directory beside the versions, removed at the end unless it was renamed."""
-    with _locked(directory):
-        _remove_orphans(directory)
-        path = directory / f"{_STAGING}{uuid.uuid4().hex}"
-        path.mkdir()
-        held = os.open(path, os.O_RDONLY)
-        with suppress(OSError):  # no such locks on this file system: nobody will remove orphans
-            fcntl.flock(held, fcntl.LOCK_EX)  # says that its publisher lives
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-        os.close(held)
-
-
-def _remove_orphans(directory: Path) -> None:
-    """Remove what publishers that were killed left behind; call with the directory locked."""
-    for path in directory.glob(f"{_STAGING}*"):
-        with suppress(OSError):  # a living one may be removing it just now
-            held = os.open(path, os.O_RDONLY)
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its publisher lives
-                shutil.rmtree(path, ignore_errors=True)
-            finally:
-                os.close(held)
-    for path in directory.glob(f".{LATEST}-*"):
-        path.unlink(missing_ok=True)
-
-
-def _replace_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _flush_directory(path.parent)
-
-
-def _sha256(path: Path) -> str:
-    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-
-
-def _stamp(path: Path) -> str:
-    try:
-        found = path.stat()
-    except FileNotFoundError:  # LATEST, where a version is asked for by its number
-        return f"{path.name}:-"
-    return f"{path.name}:{found.st_size}:{found.st_mtime_ns}:{found.st_ino}"
-
-
-def _flush_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _unreadable(path: Path, error: OSError) -> RepositoryError:
-    return RepositoryError(f"{path} cannot be read: {error.strerror or error}", path=str(path))
+def _checked(name: str) -> str:
+    if not is_model_name(name):
+        raise UnknownModelError(
+            f"{name[:100]!r} is not a model name: letters, digits, '.', '_' and '-' only",
+            model=name,
+        )
+    return name

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.preprocess import ImageLimits
+from model.remote_options import RemoteOptions, default_cache_dir
 from model.weight_cache import DEFAULT_BUDGET_BYTES
 from service.core.limits import SchedulerLimits
 from service.core.run_options import Precision, RunOptions
@@ -30,7 +31,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    repository: Path = Field(description="directory that holds the published bundles")
+    repository: str = Field(
+        min_length=1,
+        description="where the published bundles are: a directory, or a URL such as "
+        "`s3://BUCKET/PREFIX` or `gs://BUCKET/PREFIX` (extra `remote`)",
+    )
     model: str = Field(min_length=1, description="name of the model to serve")
     version: int | None = Field(
         default=None, ge=1, description="version to serve; by default the one that LATEST names"
@@ -41,6 +46,23 @@ class Settings(BaseSettings):
         description="time between looks at LATEST: another version is loaded beside the one that "
         "answers, checked, warmed up and swapped in; 0: look only at the start. A given version is "
         "looked for until it is served, and stays",
+    )
+    repository_timeout_ms: float = Field(
+        default=20_000.0,
+        gt=0.0,
+        description="longest wait for an answer of an object store; files are fetched in pieces "
+        "with this time for each",
+    )
+    cache_dir: Path | None = Field(
+        default=None,
+        description="where checked copies of bundles from an object store are kept; by default "
+        "`taskroute` in the user's cache directory",
+    )
+    max_cache_bytes: int = Field(
+        default=10 * 2**30,
+        ge=1,
+        description="bytes of those copies; beyond, the least recently read that nobody is reading "
+        "are deleted",
     )
     keep_previous: bool = Field(
         default=True,
@@ -255,6 +277,14 @@ class Settings(BaseSettings):
             max_probability_error=self.max_probability_error,
             workers=self.threads or cpus,
             subnet_budget_bytes=self.subnet_budget_bytes,
+        )
+
+    def remote_options(self) -> RemoteOptions:
+        """How a repository on an object store is read."""
+        return RemoteOptions(
+            cache_dir=self.cache_dir or default_cache_dir(),
+            max_cache_bytes=self.max_cache_bytes,
+            timeout_s=self.repository_timeout_ms / 1000,
         )
 
     def effective(self) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from model.errors import RepositoryError
 from model.network import RoutedNetwork, build
 from model.repository import Repository
 from training.calibration import calibrated
@@ -39,8 +38,8 @@ from training.unreadable import UnreadableImages
 from training.warm_start import read_warm_start
 
 STATE_FOLDER = ".training"
-"""Within the model's directory in the repository: the state to resume from, and the list of images
-that could not be read."""
+"""Within the model's directory in the repository (for an object store: a local directory): the
+state to resume from, and the list of images that could not be read."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class TrainRequest:
     """What to train, where to publish it, and what to do about an interrupted run."""
 
     source: str
-    repository: Path
+    repository: str | Path
     name: str
     settings: TrainSettings
     resume: bool = False
@@ -173,19 +172,10 @@ def _check_same(
 
 def _state_file(request: TrainRequest, processes: Processes) -> StateFile:
     """Where the run keeps its state; an unwritable repository fails now, not after training."""
-    directory = Repository(request.repository).path(request.name, 1).parent
-    if not processes.main:
-        return StateFile(directory / STATE_FOLDER)
-    probe = directory / ".writable"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise RepositoryError(
-            f"cannot publish to {directory}: {error.strerror or error}", path=str(directory)
-        ) from error
-    return StateFile(directory / STATE_FOLDER)
+    repository = Repository(request.repository)
+    if processes.main:
+        repository.check_writable(request.name)
+    return StateFile(repository.workspace(request.name) / STATE_FOLDER)
 
 
 def _network(settings: TrainSettings, dataset: Dataset, images: ImageSet) -> RoutedNetwork:

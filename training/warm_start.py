@@ -20,8 +20,10 @@ from model.batch_norm import BatchNorm
 from model.bundle import MANIFEST, Bundle, read_bundle
 from model.conv_layer import RoutedConv
 from model.heads import TaskHeads
+from model.location import is_url, local_path, split_model
 from model.network import RoutedNetwork
 from model.repository import Repository
+from model.version_names import is_version
 from training.errors import SettingsError
 
 _WEIGHTS = (".pth", ".pt", ".safetensors")
@@ -167,7 +169,10 @@ def read_warm_start(location: str) -> WarmStart:
         SettingsError: neither a bundle nor a weights file, or a file without a VGG's layers.
         TaskRouteError: a bundle that cannot be read.
     """
-    path = Path(location)
+    if is_url(location):
+        bundle = _published(location)
+        return WarmStart(location, _bundle_layers(bundle.network()), bundle)
+    path = local_path(location)
     if path.is_file() and path.suffix in _WEIGHTS:
         return WarmStart(location, _torchvision_layers(location, _read_weights(path)))
     if (path / MANIFEST).is_file():
@@ -180,6 +185,16 @@ def read_warm_start(location: str) -> WarmStart:
             f"REPOSITORY/NAME/VERSION) and no weights file ({', '.join(_WEIGHTS)}) is there"
         )
     return WarmStart(location, _bundle_layers(bundle.network()), bundle)
+
+
+def _published(url: str) -> Bundle:
+    """The bundle of a model, or of one of its versions, on an object store."""
+    repository, name = split_model(url)
+    version = None
+    if is_version(name) and "/" in repository.partition("://")[2]:
+        version = int(name)
+        repository, name = split_model(repository)
+    return Repository(repository).read(name, version)
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import torch
 
 from model.bundle import WEIGHTS, Bundle
 from model.errors import BundleError, ConfigError
+from model.remote_options import RemoteOptions
 from model.repository import Published, Repository
 from model.self_check import largest_probability_difference
 from model.strategies import make_forward
@@ -26,12 +27,13 @@ class RepositoryLoader(ModelSource):
 
     def __init__(
         self,
-        root: Path,
+        root: str | Path,
         name: str,
         version: int | None,
         options: RunOptions,
+        remote: RemoteOptions | None = None,
     ) -> None:
-        self._repository = Repository(root)
+        self._repository = Repository(root, remote)
         self._name = name
         self._version = version
         self._options = options

@@ -53,7 +53,11 @@ def create_app(
     cpu = cpu or cpu_budget()
     counts = Metrics()
     load = load or RepositoryLoader(
-        settings.repository, settings.model, settings.version, settings.run_options(cpu.cpus)
+        settings.repository,
+        settings.model,
+        settings.version,
+        settings.run_options(cpu.cpus),
+        settings.remote_options(),
     )
     core = ServingCore(settings.core_options(cpu.cpus), load, counts, clock)
 

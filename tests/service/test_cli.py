@@ -49,7 +49,7 @@ def test_print_config_masks_secrets() -> None:
     class WithSecret(Settings):
         key: pydantic.SecretStr = pydantic.SecretStr("hunter2")
 
-    shown = WithSecret(repository="models", model="fashion").effective()  # type: ignore[arg-type]
+    shown = WithSecret(repository="models", model="fashion").effective()
     assert "hunter2" not in json.dumps(shown)
 
 

@@ -12,7 +12,8 @@ import httpx
 import pytest
 import torch
 
-from model.repository import LATEST, Repository
+from model.repository import Repository
+from model.store import LATEST
 from tests.service.pictures import picture
 from tests.service.test_server import Server, answers, serving
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,5 +11,8 @@ from training.sources import KINDS
 _FORMS = ", ".join(f"{kind.scheme}:{kind.argument}" for kind in KINDS.values())
 
 Data = Annotated[str, typer.Option(help=f"data source: {_FORMS}", metavar="SOURCE")]
-RepositoryRoot = Annotated[Path, typer.Option(help="directory of published models")]
+RepositoryRoot = Annotated[
+    str,
+    typer.Option(help="published models: a directory, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"),
+]
 Name = Annotated[str, typer.Option(help="model name in the repository")]

@@ -91,7 +91,7 @@ class Runner:
         repository = Repository(folder)
         if repository.versions(_MODEL):  # finished before everything was cut short
             return repository.read(_MODEL)
-        state = StateFile(repository.path(_MODEL, 1).parent / STATE_FOLDER)
+        state = StateFile(repository.workspace(_MODEL) / STATE_FOLDER)
         resume = state.exists()
         settings = settings.model_copy(update={"tasks": tuple(names)})
         if resume:

@@ -36,7 +36,7 @@ async def index(request: Request) -> list[RepositoryEntry]:
     holder = services.core.holder
     if asked.ready:
         return served_entries(holder)
-    repository = Repository(services.settings.repository)
+    repository = Repository(services.settings.repository, services.settings.remote_options())
     return await asyncio.to_thread(published_entries, repository, holder)
 
 
