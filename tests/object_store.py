@@ -1,6 +1,6 @@
-"""An S3-compatible server on loopback, in a process of its own.
+"""An S3-compatible server on loopback, in a process of its own: it keeps all in memory.
 
-    python -m tests.object_store PORT
+Run as ``python -m tests.object_store PORT``; prints the port it listens on.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ObjectStore:
 
 @contextmanager
 def object_store(port: int = 0) -> Iterator[ObjectStore]:
-    """A server with one empty bucket; killed at the end. It keeps everything in memory."""
+    """A server with one empty bucket; killed at the end."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.object_store", str(port)],
         cwd=ROOT,
