@@ -34,6 +34,7 @@ from service.core.telemetry import BatchReport
 
 PREFIX = "taskroute_"
 OUTCOMES = ("ok", "error", "expired", "cancelled", "shed")
+ANSWERS = ("yes", "no")
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -67,7 +68,8 @@ FAMILIES = (
     Family(
         "rows_total",
         "counter",
-        "Rows (image x task) by task and outcome: ok, error, expired, cancelled, shed.",
+        "Rows (image x task) by task and outcome: ok, error, expired, cancelled, shed, and cached "
+        "where there is a response cache.",
         ("task", "outcome"),
     ),
     Family(
@@ -157,6 +159,14 @@ FAMILIES = (
     Family(
         "cuda_memory_reserved_bytes", "gauge", "Memory held by the allocator.", ("device",)
     ),
+    Family(
+        "cache_rows_total",
+        "counter",
+        "Rows looked up in the response cache, by result: hit, miss.",
+        ("result",),
+    ),
+    Family("cache_bytes", "gauge", "Memory that the response cache holds."),
+    Family("cache_images", "gauge", "Images that the response cache knows answers about."),
     Family("cost_fixed_seconds", "gauge", "Fitted fixed cost of a batch.", ("plan",)),
     Family("cost_per_row_seconds", "gauge", "Fitted cost of one row in a batch.", ("plan",)),
 )  # fmt: skip
@@ -184,6 +194,7 @@ class Metrics:
         self._cancelled = self._counter("cancelled_total")
         self._failures = self._counter("batch_failures_total")
         self._busy = self._counter("worker_busy_seconds_total")
+        self._cache = self._counter("cache_rows_total")
         self._model_info = self._gauge("model_info")
         self._created = self._gauge("model_created_timestamp_seconds")
         self._load_seconds = self._gauge("model_load_duration_seconds")
@@ -200,6 +211,8 @@ class Metrics:
                 "worker_heartbeat_timestamp_seconds",
                 "cuda_memory_allocated_bytes",
                 "cuda_memory_reserved_bytes",
+                "cache_bytes",
+                "cache_images",
                 "cost_fixed_seconds",
                 "cost_per_row_seconds",
             )
@@ -218,7 +231,8 @@ class Metrics:
     def model_loaded(self, model: ServedModel) -> None:
         self._loads.labels("ok").inc()
         self._load_seconds.set(model.load_seconds)
-        self._children(model)
+        for name in (*OUTCOMES, *ANSWERS):
+            self._children(model, name)
 
     def model_refused(self) -> None:
         self._loads.labels("refused").inc()
@@ -251,7 +265,7 @@ class Metrics:
             self._failures.labels(kind).inc(count)
 
     def rows(self, model: ServedModel, tasks: Indices, outcome: str) -> None:
-        children = self._children(model)[outcome]
+        children = self._children(model, outcome)
         counts = np.bincount(tasks, minlength=len(children))
         for task in np.flatnonzero(counts).tolist():
             children[task].inc(float(counts[task]))
@@ -259,9 +273,14 @@ class Metrics:
     def answers(self, model: ServedModel, tasks: Indices, said_yes: Flags) -> None:
         for answer, chosen in (("yes", tasks[said_yes]), ("no", tasks[~said_yes])):
             counts = np.bincount(chosen, minlength=len(model.tasks))
-            children = self._children(model)[answer]
+            children = self._children(model, answer)
             for task in np.flatnonzero(counts).tolist():
                 children[task].inc(float(counts[task]))
+
+    def cache(self, model: ServedModel, hits: int, misses: int, seconds: float) -> None:
+        self.statistics.cache(model, hits, misses, seconds)
+        self._cache.labels("hit").inc(hits)
+        self._cache.labels("miss").inc(misses)
 
     def shed(self, reason: str) -> None:
         self._shed.labels(reason).inc()
@@ -295,6 +314,9 @@ class Metrics:
         self._scraped["queue_oldest_age_seconds"].set(scheduler.oldest_age())
         for priority, rows in scheduler.waiting_rows().items():
             self._scraped["waiting_rows"].labels(priority.label).set(rows)
+        if core.cache is not None:
+            self._scraped["cache_bytes"].set(core.cache.bytes)
+            self._scraped["cache_images"].set(len(core.cache))
         beat = time.time() - core.heartbeat.age()
         self._scraped["worker_heartbeat_timestamp_seconds"].set(beat)
         self._scraped["repository_read_timestamp_seconds"].set(core.refresher.read_at or 0.0)
@@ -314,21 +336,22 @@ class Metrics:
 
     # -- private ----------------------------------------------------------------------------------
 
-    def _children(self, model: ServedModel) -> dict[str, list[Counter]]:
-        """Counters of the model's tasks, all created at once, or rate() would lose first events."""
-        found = self._row_children.get(model)
-        if found is None:
-            found = {
-                outcome: [self._rows.labels(task.name, outcome) for task in model.tasks]
-                for outcome in OUTCOMES
-            }
-            for answer in ("yes", "no"):  # of tasks with other classes these are not exported
-                found[answer] = [
-                    self._answers.labels(task.name, answer) if task.is_binary else self._unasked
-                    for task in model.tasks
-                ]
-            self._row_children[model] = found
-        return found
+    def _children(self, model: ServedModel, name: str) -> list[Counter]:
+        """The model's tasks' counters of one outcome or answer: all at once, or rate() would lose
+        first events.
+        """
+        by_name = self._row_children.setdefault(model, {})
+        if name not in by_name:
+            by_name[name] = [
+                self._rows.labels(task.name, name)
+                if name not in ANSWERS
+                # Of tasks with other classes the answers are not exported.
+                else self._answers.labels(task.name, name)
+                if task.is_binary
+                else self._unasked
+                for task in model.tasks
+            ]
+        return by_name[name]
 
     def _create_bounded_children(self) -> None:
         stages = ("read", "decode", "queue", "assemble", "forward", "respond")
@@ -347,6 +370,8 @@ class Metrics:
             self._failures.labels(kind)
         for result in ("ok", "refused"):
             self._loads.labels(result)
+        for result in ("hit", "miss"):
+            self._cache.labels(result)
 
     def _counter(self, name: str) -> Counter:
         family = self._families[name]

@@ -174,6 +174,13 @@ class Settings(BaseSettings):
         "gets 429",
     )
 
+    response_cache_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="bytes of answers that are remembered, by decoded pixels, bundle and task; the "
+        "least recently used go first; 0: none",
+    )
+
     max_body_bytes: int = Field(
         default=32_000_000, ge=1, description="bytes of one request's body; beyond, 413"
     )
@@ -253,6 +260,7 @@ class Settings(BaseSettings):
             pinned=self.version is not None,
             keep_previous=self.keep_previous,
             drain_s=self.drain_timeout_ms / 1000,
+            cache_bytes=self.response_cache_bytes,
             scheduler=SchedulerLimits(
                 max_batch_rows=self.max_batch_rows,
                 max_batch_delay_s=self.max_batch_delay_ms / 1000,

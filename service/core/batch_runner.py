@@ -29,9 +29,9 @@ def assemble(slices: Sequence[Slice]) -> RowBatch:
     images: list[np.ndarray] = []
     image_index, task_index = [], []
     for job, start, stop in slices:
-        rows = np.arange(start, stop)
-        first, last = start // job.tasks_per_image, (stop - 1) // job.tasks_per_image
-        image_index.append(rows // job.tasks_per_image + (len(images) - first))
+        rows = job.row_images(start, stop)
+        first, last = int(rows[0]), int(rows[-1])
+        image_index.append(rows + (len(images) - first))
         task_index.append(job.row_tasks(start, stop))
         images.extend(job.images[first : last + 1])
     return RowBatch(
@@ -123,7 +123,7 @@ class BatchRunner:
             self._probe(model, failure)
         if rows == 1:
             job, row, _ = slices[0]
-            job.errors[row] = _row_error(kind, model, int(job.tasks[row % job.tasks_per_image]))
+            job.errors[row] = _row_error(kind, model, int(job.row_tasks(row, row + 1)[0]))
             return
         for half in split(slices, rows // 2):
             waited_for = [part for part in half if not part.job.closed]
@@ -157,7 +157,7 @@ class BatchRunner:
             inside = faulty[(at <= faulty) & (faulty < at + stop - start)]
             for row in (inside - at + start).tolist():
                 job.logits[row] = np.nan  # infinity would make later arithmetic complain
-                task = model.tasks[int(job.tasks[row % job.tasks_per_image])].name
+                task = model.tasks[int(job.row_tasks(row, row + 1)[0])].name
                 job.errors[row] = NonFiniteError(
                     f"the network's answer for task {task!r} is not a number; version "
                     f"{model.version} of {model.name!r} may be damaged: check its held-out figures "

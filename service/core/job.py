@@ -24,6 +24,8 @@ class Job:
 
     Row r asks ``tasks[r % T]`` of image ``r // T``: rows of one image lie side by side and leave in
     this order, so a job needs a cursor instead of a list, and one callback instead of one per row.
+    Where some answers are known already, ``picked`` lists the rows of that grid that are left;
+    every image has at least one.
     All fields belong to the scheduler and are guarded by its lock, except ``logits`` and ``errors``
     of rows that are in the engine: those belong to the engine thread until the batch ends.
     """
@@ -38,6 +40,7 @@ class Job:
     on_done: Callable[[Job], None]  # called once, on the event loop, unless the job was withdrawn
     priority: Priority = Priority.INTERACTIVE
     images: Sequence[Pixels] = ()  # [H, W, 3] each, set when submitted
+    picked: Indices | None = None  # [rows], ascending; None: all
     logits: Logits = field(default_factory=lambda: np.empty((0, 0), np.float32))
     errors: dict[int, TaskRouteError] = field(default_factory=dict)  # by row
     failure: TaskRouteError | None = None  # of the job as a whole
@@ -70,7 +73,21 @@ class Job:
 
     def row_tasks(self, start: int, stop: int) -> Indices:
         """Task index of rows ``start`` to ``stop``."""
-        return self.tasks[np.arange(start, stop) % len(self.tasks)]
+        return self.tasks[self._grid(start, stop) % len(self.tasks)]
+
+    def row_images(self, start: int, stop: int) -> Indices:
+        """Position in ``images`` of the image of rows ``start`` to ``stop``."""
+        return self._grid(start, stop) // len(self.tasks)
+
+    def image_start(self, row: int) -> int:
+        """The first row of the image that ``row`` asks about."""
+        if self.picked is None:
+            return row - row % len(self.tasks)
+        first = int(self.picked[row]) // len(self.tasks) * len(self.tasks)
+        return int(np.searchsorted(self.picked, first))
+
+    def _grid(self, start: int, stop: int) -> Indices:
+        return np.arange(start, stop) if self.picked is None else self.picked[start:stop]
 
 
 class Slice(NamedTuple):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from model.errors import TaskRouteError
 from service.core.clock import Clock
-from service.core.decisions import Floats, Indices
+from service.core.decisions import Floats, Indices, Logits
 from service.core.decoder import Decoder
 from service.core.errors import DeadlineError, TryLaterError
 from service.core.job import Job, Pixels
 from service.core.prediction import EncodedImage, ImageAnswer, ImageFailure, Prediction, Timing
 from service.core.priority import Priority
+from service.core.response_cache import ResponseCache, pixel_digests
+from service.core.rows_asked import RowsAsked
 from service.core.scheduler import Scheduler
 from service.core.served import ServedModel
 from service.core.telemetry import Telemetry
@@ -24,12 +26,18 @@ class Predictor:
     """Answers requests; knows nothing of the protocol they came by. Event loop only."""
 
     def __init__(
-        self, scheduler: Scheduler, decoder: Decoder, clock: Clock, telemetry: Telemetry
+        self,
+        scheduler: Scheduler,
+        decoder: Decoder,
+        clock: Clock,
+        telemetry: Telemetry,
+        cache: ResponseCache | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._decoder = decoder
         self._clock = clock
         self._telemetry = telemetry
+        self._cache = cache
 
     def check_room(self, deadline: float, priority: Priority = Priority.INTERACTIVE) -> None:
         """Refuse a request whose body is still to be read if it could not be let in anyway.
@@ -100,8 +108,12 @@ class Predictor:
                 decoded = await self._decode(model, images, deadline)
                 decode_seconds = self._clock.now() - begun
                 good = [pixels for pixels in decoded if isinstance(pixels, np.ndarray)]
-                self._scheduler.submit(job, good)
-                if good:
+                asked = await self._look_up(model, task_index, good)
+                if asked is None:
+                    self._scheduler.submit(job, good)
+                else:
+                    self._scheduler.submit(job, asked.images, asked.picked)
+                if job.rows:
                     await answered
         except TimeoutError:
             raise self._expire(job, deadline - begun) from None
@@ -116,7 +128,23 @@ class Predictor:
         timing = _timing(job, decode_seconds)
         self._telemetry.stage("decode", timing.decode)
         self._telemetry.stage("queue", timing.queue)
-        return Prediction(model, task_index, self._answers(job, images, decoded), timing)
+        logits, errors = asked.complete(job) if asked else (job.logits, job.errors)
+        answers = self._answers(model, task_index, logits, errors, images, decoded)
+        return Prediction(model, task_index, answers, timing)
+
+    async def _look_up(
+        self, model: ServedModel, tasks: Indices, images: Sequence[Pixels]
+    ) -> RowsAsked | None:
+        """What the response cache knows; None where there is none."""
+        if self._cache is None or not images:
+            return None
+        begun = self._clock.now()
+        digests = await self._decoder.run(pixel_digests, images)
+        asked = RowsAsked(self._cache, model, tasks, images, digests)
+        self._telemetry.rows(model, asked.hits, "cached")
+        seconds = self._clock.now() - begun
+        self._telemetry.cache(model, len(asked.hits), asked.misses, seconds)
+        return asked
 
     async def _decode(
         self, model: ServedModel, images: Sequence[EncodedImage], deadline: float
@@ -135,16 +163,22 @@ class Predictor:
         return error
 
     def _answers(
-        self, job: Job, images: Sequence[EncodedImage], decoded: Sequence[Pixels | TaskRouteError]
+        self,
+        model: ServedModel,
+        tasks: Indices,
+        logits: Logits,
+        errors: Mapping[int, TaskRouteError],
+        images: Sequence[EncodedImage],
+        decoded: Sequence[Pixels | TaskRouteError],
     ) -> list[ImageAnswer | ImageFailure]:
-        decisions = job.model.decisions
-        row_tasks: Indices = job.row_tasks(0, job.rows)
-        probabilities = decisions.probabilities(row_tasks, job.logits)
+        decisions = model.decisions
+        row_tasks: Indices = np.tile(tasks, len(logits) // len(tasks))
+        probabilities = decisions.probabilities(row_tasks, logits)
         labels = decisions.labels(row_tasks, probabilities)
         counted = decisions.binary[row_tasks]
-        counted[list(job.errors)] = False
-        self._telemetry.answers(job.model, row_tasks[counted], labels[counted] == 1)
-        return _by_image(job, images, decoded, probabilities, labels)
+        counted[list(errors)] = False
+        self._telemetry.answers(model, row_tasks[counted], labels[counted] == 1)
+        return _by_image(len(tasks), errors, images, decoded, probabilities, labels)
 
 
 def _outcome(error: TaskRouteError) -> str:
@@ -166,13 +200,13 @@ def _timing(job: Job, decode_seconds: float) -> Timing:
 
 
 def _by_image(
-    job: Job,
+    count: int,
+    row_errors: Mapping[int, TaskRouteError],
     images: Sequence[EncodedImage],
     decoded: Sequence[Pixels | TaskRouteError],
     probabilities: Floats,
     labels: Indices,
 ) -> list[ImageAnswer | ImageFailure]:
-    count = job.tasks_per_image
     answers: list[ImageAnswer | ImageFailure] = []
     start = 0
     for image, found in zip(images, decoded, strict=True):
@@ -180,7 +214,7 @@ def _by_image(
             answers.append(ImageFailure(image.id, found))
             continue
         stop = start + count
-        errors = {row - start: job.errors[row] for row in job.errors if start <= row < stop}
+        errors = {row - start: row_errors[row] for row in row_errors if start <= row < stop}
         if len(errors) == count:
             answers.append(ImageFailure(image.id, errors[0]))
         else:

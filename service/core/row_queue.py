@@ -111,5 +111,5 @@ def _whole_images(job: Job, granted: int, room: int, limit: int) -> int:
     start = job.taken + granted
     stop = min(start + room, job.rows)
     if stop < job.rows and job.tasks_per_image <= limit:
-        stop -= stop % job.tasks_per_image
+        stop = job.image_start(stop)
     return max(0, stop - start)

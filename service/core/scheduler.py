@@ -204,17 +204,18 @@ class Scheduler:
             self._telemetry.shed(error.details.get("reason", error.code))
             raise
 
-    def submit(self, job: Job, images: Sequence[Pixels]) -> None:
+    def submit(self, job: Job, images: Sequence[Pixels], picked: Indices | None = None) -> None:
         """Queue the images of an admitted job: all of them, or those that could be decoded.
 
-        Without any the job is over, and nothing is called.
+        ``picked`` are the rows of them to run, if not all; every image has one. Without any images
+        the job is over, and nothing is called.
         """
-        rows = len(images) * job.tasks_per_image
+        rows = len(images) * job.tasks_per_image if picked is None else len(picked)
         with self._changed:
             if job.closed:  # the engine died, or the drain ended, meanwhile: already reported
                 return
             self._admission.shrink(job, rows, len(images) * job.model.image_bytes)
-            job.images = images
+            job.images, job.picked = images, picked
             job.logits = np.full((rows, job.model.max_outputs), np.nan, np.float32)
             job.submitted = self._clock.now()
             if not images:

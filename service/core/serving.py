@@ -19,6 +19,7 @@ from service.core.holder import ModelHolder
 from service.core.limits import SchedulerLimits
 from service.core.predictor import Predictor
 from service.core.refresh import Refresher, RefreshOptions
+from service.core.response_cache import ResponseCache
 from service.core.scheduler import Scheduler
 from service.core.source import ModelLoader, ModelSource, OneModel
 from service.core.telemetry import Telemetry
@@ -39,6 +40,7 @@ class CoreOptions:
     pinned: bool = False  # one version only, never a newer one
     keep_previous: bool = True  # in memory, to roll back to
     drain_s: float = 20.0
+    cache_bytes: int = 0  # of remembered answers; 0: none are
     scheduler: SchedulerLimits = field(default_factory=SchedulerLimits)
     images: ImageLimits = field(default_factory=ImageLimits)
 
@@ -70,7 +72,8 @@ class ServingCore:
             self.engine, self.scheduler, self.heartbeat, clock, options.scheduler.engine_stall_s
         )
         self.decoder = Decoder(options.decode_threads, options.images, clock)
-        self.predictor = Predictor(self.scheduler, self.decoder, clock, telemetry)
+        self.cache = ResponseCache(options.cache_bytes) if options.cache_bytes else None
+        self.predictor = Predictor(self.scheduler, self.decoder, clock, telemetry, self.cache)
         self.refresher = Refresher(
             source if isinstance(source, ModelSource) else OneModel(source),
             self.holder,

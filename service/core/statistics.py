@@ -18,8 +18,8 @@ class Total:
     count: int = 0
     seconds: float = 0.0
 
-    def add(self, seconds: float) -> None:
-        self.count += 1
+    def add(self, seconds: float, count: int = 1) -> None:
+        self.count += count
         self.seconds += seconds
 
 
@@ -45,6 +45,8 @@ class ModelTotals:
     decode: Total = field(default_factory=Total)
     queue: Total = field(default_factory=Total)
     compute: Total = field(default_factory=Total)
+    cache_hit: Total = field(default_factory=Total)  # rows
+    cache_miss: Total = field(default_factory=Total)
     by_size: dict[int, BatchTotals] = field(default_factory=lambda: defaultdict(BatchTotals))
 
 
@@ -75,6 +77,12 @@ class ModelStatistics:
         sizes = totals.by_size[report.rows]
         sizes.assemble.add(report.assemble_seconds)
         sizes.forward.add(report.forward_seconds)
+
+    def cache(self, model: ServedModel, hits: int, misses: int, seconds: float) -> None:
+        """Rows were looked up in the response cache; the time is shared out among them."""
+        totals, each = self.of(model), seconds / (hits + misses)
+        totals.cache_hit.add(each * hits, hits)
+        totals.cache_miss.add(each * misses, misses)
 
     def request(self, model: ServedModel, seconds: float, timing: Timing | None) -> None:
         """A request was answered, or failed if it has no ``timing``; it took ``seconds``."""

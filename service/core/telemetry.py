@@ -48,7 +48,11 @@ class Telemetry(Protocol):
     def batch(self, report: BatchReport) -> None: ...
 
     def rows(self, model: ServedModel, tasks: Indices, outcome: str) -> None:
-        """Rows came to an end: ok, error, expired, cancelled or shed; ``tasks`` per row."""
+        """Rows came to an end: ok, error, expired, cancelled, shed or cached; ``tasks`` per row."""
+        ...
+
+    def cache(self, model: ServedModel, hits: int, misses: int, seconds: float) -> None:
+        """A request's rows were looked up in the response cache, which took so long."""
         ...
 
     def answers(self, model: ServedModel, tasks: Indices, said_yes: Flags) -> None:

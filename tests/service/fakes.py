@@ -85,6 +85,7 @@ class RecordingTelemetry:
         self.said: Counter[tuple[int, bool]] = Counter()  # task, yes?
         self.batches: list[BatchReport] = []
         self.sheds: Counter[str] = Counter()
+        self.cached: Counter[str] = Counter()
         self.cancellations: Counter[str] = Counter()
         self.stages: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
@@ -115,6 +116,9 @@ class RecordingTelemetry:
 
     def answers(self, model: ServedModel, tasks: Indices, said_yes: Flags) -> None:
         self.said.update(zip(tasks.tolist(), said_yes.tolist(), strict=True))
+
+    def cache(self, model: ServedModel, hits: int, misses: int, seconds: float) -> None:
+        self.cached.update(hit=hits, miss=misses)
 
     def shed(self, reason: str) -> None:
         self.sheds[reason] += 1

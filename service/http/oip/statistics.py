@@ -28,8 +28,8 @@ def statistics_of(totals: ModelTotals) -> ModelStatisticsEntry:
             compute_input=_duration(totals.decode),
             compute_infer=_duration(totals.compute),
             compute_output=_NONE,  # too short to be worth a clock
-            cache_hit=_NONE,
-            cache_miss=_NONE,
+            cache_hit=_duration(totals.cache_hit),
+            cache_miss=_duration(totals.cache_miss),
         ),
         batch_stats=[_batch(size, totals.by_size[size]) for size in sorted(totals.by_size)],
     )

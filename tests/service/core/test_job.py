@@ -40,3 +40,11 @@ def test_the_stage_of_a_job() -> None:
     assert job.stage == "forward"
     job.answered = 2
     assert job.stage == "queue"
+
+
+def test_picked_rows_know_their_task_image_and_mates() -> None:
+    job = make_job(rows=5, tasks=3)
+    job.picked = np.array([1, 2, 4, 6, 8])  # of images 0, 0, 1, 2, 2
+    assert job.row_tasks(0, 5).tolist() == [1, 2, 1, 0, 2]
+    assert job.row_images(1, 4).tolist() == [0, 1, 2]
+    assert [job.image_start(row) for row in range(5)] == [0, 0, 2, 3, 3]
