@@ -137,13 +137,28 @@ FAMILIES = (
     Family(
         "model_info",
         "gauge",
-        "1 for the model that answers.",
-        ("version", "digest", "arch", "tasks", "dtype", "device"),
+        "1 for each version in memory, by role: stable, canary, shadow, beside, previous.",
+        ("model", "role", "version", "digest", "arch", "tasks", "dtype", "device"),
+    ),
+    Family(
+        "model_requests_total",
+        "counter",
+        "Requests by the version that they were for and outcome (ok, failed); a version's series "
+        "go when it leaves memory.",
+        ("model", "version", "outcome"),
+    ),
+    Family(
+        "model_request_duration_seconds",
+        "histogram",
+        "From decoding to the answer, by version.",
+        ("model", "version"),
+        _LATENCY,
     ),
     Family(
         "model_created_timestamp_seconds",
         "gauge",
-        "When the model that answers was published: alert when its refresh stays away.",
+        "When the model's version that answers was published: alert when its refresh stays away.",
+        ("model",),
     ),
     Family("model_load_duration_seconds", "gauge", "Reading and building the model took so long."),
     Family("model_loads_total", "counter", "Loads by result: ok, refused.", ("result",)),
@@ -151,7 +166,8 @@ FAMILIES = (
     Family(
         "repository_read_timestamp_seconds",
         "gauge",
-        "Last time that the repository could be read: alert when it stays behind.",
+        "Last time that the repository could be read, of the model for which that is the longest "
+        "ago: alert when it stays behind.",
     ),
     Family(
         "cuda_memory_allocated_bytes", "gauge", "Memory held by tensors on a device.", ("device",)
@@ -167,9 +183,22 @@ FAMILIES = (
     ),
     Family("cache_bytes", "gauge", "Memory that the response cache holds."),
     Family("cache_images", "gauge", "Images that the response cache knows answers about."),
-    Family("cost_fixed_seconds", "gauge", "Fitted fixed cost of a batch.", ("plan",)),
-    Family("cost_per_row_seconds", "gauge", "Fitted cost of one row in a batch.", ("plan",)),
+    Family(
+        "cost_fixed_seconds",
+        "gauge",
+        "Fitted fixed cost of a batch.",
+        ("model", "version", "plan"),
+    ),
+    Family(
+        "cost_per_row_seconds",
+        "gauge",
+        "Fitted cost of one row in a batch.",
+        ("model", "version", "plan"),
+    ),
 )  # fmt: skip
+
+
+Version = tuple[str, str]  # the model's name, the version's number
 
 
 class Metrics:
@@ -197,6 +226,8 @@ class Metrics:
         self._cache = self._counter("cache_rows_total")
         self._model_info = self._gauge("model_info")
         self._created = self._gauge("model_created_timestamp_seconds")
+        self._model_requests = self._counter("model_requests_total")
+        self._model_durations = self._histogram("model_request_duration_seconds")
         self._load_seconds = self._gauge("model_load_duration_seconds")
         self._loads = self._counter("model_loads_total")
         self._rollbacks = self._counter("model_rollbacks_total")
@@ -219,6 +250,8 @@ class Metrics:
         }
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
+        self._counted: set[Version] = set()  # versions with series of their own
+        self._loaded: set[Version] = set()  # versions in memory at the last scrape
         self._unasked = Counter("unasked", "Not exported.", registry=None)
         # By outcome or answer, then task index: to find a labelled child costs more than to count.
         self._row_children: WeakKeyDictionary[ServedModel, dict[str, list[Counter]]] = (
@@ -237,21 +270,8 @@ class Metrics:
     def model_refused(self) -> None:
         self._loads.labels("refused").inc()
 
-    def model_serves(self, model: ServedModel) -> None:
-        self._model_info.clear()
-        self._model_info.labels(
-            str(model.version),
-            model.digest,
-            model.config.backbone.arch,
-            str(len(model.tasks)),
-            model.precision,
-            model.device,
-        ).set(1)
-        self._created.set(model.created_at)
-
     def model_rolled_back(self, model: ServedModel) -> None:
         self._rollbacks.inc()
-        self.model_serves(model)
 
     def batch(self, report: BatchReport) -> None:
         self.statistics.batch(report)
@@ -293,6 +313,10 @@ class Metrics:
 
     def answered(self, model: ServedModel, seconds: float, timing: Timing | None) -> None:
         self.statistics.request(model, seconds, timing)
+        version = (model.name, str(model.version))
+        self._counted.add(version)
+        self._model_requests.labels(*version, "failed" if timing is None else "ok").inc()
+        self._model_durations.labels(*version).observe(seconds)
 
     def request(self, priority: Priority, outcome: str, queue_seconds: float | None) -> None:
         self._predictions.labels(priority.label, outcome).inc()
@@ -319,16 +343,14 @@ class Metrics:
             self._scraped["cache_images"].set(len(core.cache))
         beat = time.time() - core.heartbeat.age()
         self._scraped["worker_heartbeat_timestamp_seconds"].set(beat)
-        self._scraped["repository_read_timestamp_seconds"].set(core.refresher.read_at or 0.0)
-        for plan, (fixed, per_row) in scheduler.costs().items():
-            self._scraped["cost_fixed_seconds"].labels(plan).set(fixed)
-            self._scraped["cost_per_row_seconds"].labels(plan).set(per_row)
-        model = core.holder.model
-        if model is not None and model.device.startswith("cuda"):
-            allocated = torch.cuda.memory_allocated(model.device)
-            reserved = torch.cuda.memory_reserved(model.device)
-            self._scraped["cuda_memory_allocated_bytes"].labels(model.device).set(allocated)
-            self._scraped["cuda_memory_reserved_bytes"].labels(model.device).set(reserved)
+        self._scraped["repository_read_timestamp_seconds"].set(core.models.read_at() or 0.0)
+        self._observe_versions(core)
+        for device in {model.device for versions in core.models for model in versions.loaded()}:
+            if device.startswith("cuda"):
+                allocated = torch.cuda.memory_allocated(device)
+                reserved = torch.cuda.memory_reserved(device)
+                self._scraped["cuda_memory_allocated_bytes"].labels(device).set(allocated)
+                self._scraped["cuda_memory_reserved_bytes"].labels(device).set(reserved)
 
     def render(self) -> bytes:
         """The text format; takes milliseconds for hundreds of tasks: not on the event loop."""
@@ -352,6 +374,32 @@ class Metrics:
                 for task in model.tasks
             ]
         return by_name[name]
+
+    def _observe_versions(self, core: ServingCore) -> None:
+        fixed, per_row = (
+            self._scraped[name] for name in ("cost_fixed_seconds", "cost_per_row_seconds")
+        )
+        for gauge in (self._model_info, self._created, fixed, per_row):
+            gauge.clear()
+        loaded = set()
+        for versions in core.models:
+            if (stable := versions.stable.holder.model) is not None:
+                self._created.labels(stable.name).set(stable.created_at)
+            for role, model in versions.in_memory():
+                self._model_info.labels(model.name, role, *_info(model)).set(1)
+            for model in versions.loaded():
+                version = (model.name, str(model.version))
+                loaded.add(version)
+                for plan, (a, b) in core.scheduler.costs(model).items():
+                    fixed.labels(*version, plan).set(a)
+                    per_row.labels(*version, plan).set(b)
+        # One that has just gone is shown once more, with its last requests.
+        for version in self._counted - loaded - self._loaded:
+            for outcome in ("ok", "failed"):
+                self._model_requests.remove(*version, outcome)
+            self._model_durations.remove(*version)
+            self._counted.remove(version)
+        self._loaded = loaded
 
     def _create_bounded_children(self) -> None:
         stages = ("read", "decode", "queue", "assemble", "forward", "respond")
@@ -390,3 +438,14 @@ class Metrics:
             registry=self.registry,
             buckets=family.buckets,
         )
+
+
+def _info(model: ServedModel) -> tuple[str, ...]:
+    return (
+        str(model.version),
+        model.digest,
+        model.config.backbone.arch,
+        str(len(model.tasks)),
+        model.precision,
+        model.device,
+    )

@@ -18,8 +18,10 @@ from model.preprocess import ImageLimits
 from model.remote_options import RemoteOptions, default_cache_dir
 from model.weight_cache import DEFAULT_BUDGET_BYTES
 from service.core.limits import SchedulerLimits
+from service.core.plan import ModelPlan
 from service.core.run_options import Precision, RunOptions
 from service.core.serving import CoreOptions
+from service.model_settings import model_plans
 
 PREFIX = "TASKROUTE_"
 # Read by other parts of the project, not by the service.
@@ -36,16 +38,42 @@ class Settings(BaseSettings):
         description="where the published bundles are: a directory, or a URL such as "
         "`s3://BUCKET/PREFIX` or `gs://BUCKET/PREFIX` (extra `remote`)",
     )
-    model: str = Field(min_length=1, description="name of the model to serve")
+    model: str = Field(
+        min_length=1,
+        description="name of the model to serve, or several with commas: the first answers where a "
+        "request names none. `NAME@VERSION` pins a version; more of them for the same name are "
+        "served beside it, by their numbers",
+    )
     version: int | None = Field(
-        default=None, ge=1, description="version to serve; by default the one that LATEST names"
+        default=None,
+        ge=1,
+        description="version of the one model to serve; by default the one that LATEST names",
+    )
+    canary: str = Field(
+        default="",
+        description="`NAME@VERSION` or `NAME@latest`: a version that answers a share of the "
+        "requests; for several models with commas",
+    )
+    canary_share: float = Field(
+        default=0.05, ge=0.0, le=1.0, description="share of a model's requests for its canary"
+    )
+    shadow: str = Field(
+        default="",
+        description="`NAME@VERSION` or `NAME@latest`: a version that is compared with the one that "
+        "answers, while the engine is idle; for several models with commas",
+    )
+    max_versions: int = Field(
+        default=8,
+        ge=1,
+        description="versions of all models that may be served at once, canaries and shadows "
+        "included; those kept for rollback are not counted",
     )
     refresh_interval_ms: float = Field(
         default=5000.0,
         ge=0.0,
         description="time between looks at LATEST: another version is loaded beside the one that "
-        "answers, checked, warmed up and swapped in; 0: look only at the start. A given version is "
-        "looked for until it is served, and stays",
+        "answers, checked, warmed up and swapped in; 0: look only until there is one that can be "
+        "served. A given version is looked for until it is served, and stays",
     )
     repository_timeout_ms: float = Field(
         default=20_000.0,
@@ -228,6 +256,16 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _models_fit(self) -> Self:
+        places = sum(plan.places for plan in self.model_plans())
+        if places > self.max_versions:
+            raise ValueError(
+                f"model, canary and shadow name {places} versions, above max_versions, which is "
+                f"{self.max_versions}: each takes memory of its own; raise it, or serve fewer"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _precision_fits_device(self) -> Self:
         if self.precision == "float16" and self.device == "cpu":
             raise ValueError("precision float16 needs a GPU: on a cpu use bfloat16 or float32")
@@ -250,15 +288,26 @@ class Settings(BaseSettings):
         _at_most(self, "max_batch_delay_ms", "max_batch_duration_ms", "or waiting costs more")
         return self
 
+    def model_plans(self) -> tuple[ModelPlan, ...]:
+        """Which models and versions to serve.
+
+        Raises:
+            ValueError: the settings contradict each other.
+        """
+        plans = model_plans(self.model, self.version, self.canary, self.canary_share, self.shadow)
+        if not plans:
+            raise ValueError(f"model is {self.model!r} and names none")
+        return plans
+
     def core_options(self, cpus: int) -> CoreOptions:
         """The core's share of the settings, in its units."""
         return CoreOptions(
-            model_name=self.model,
+            models=self.model_plans(),
             decode_threads=self.decode_threads or max(1, cpus - 1),
             warmup_s=self.warmup_ms / 1000,
             refresh_interval_s=self.refresh_interval_ms / 1000,
-            pinned=self.version is not None,
             keep_previous=self.keep_previous,
+            max_versions=self.max_versions,
             drain_s=self.drain_timeout_ms / 1000,
             cache_bytes=self.response_cache_bytes,
             scheduler=SchedulerLimits(

@@ -12,9 +12,10 @@
         │   ├── BodyTooLargeError         body_too_large
         │   ├── TooManyImagesError        too_many_images
         │   ├── TooManyRowsError          too_many_rows            more than the queue can hold
-        │   ├── NotSupportedError         not_supported            part of a protocol, not done here
         │   ├── LoadFailedError           load_failed              what is published is refused
         │   ├── NoPreviousModelError      no_previous_model        nothing to roll back to
+        │   ├── VersionInUseError         version_in_use           it answers, so it stays loaded
+        │   ├── TooManyVersionsError      too_many_versions        no place for one more
         │   ├── AdminOffError             admin_off                no keys, so no administrators
         │   └── AccessError               access_refused           the caller may not do this
         │       ├── KeyRequiredError        key_required           no key
@@ -109,12 +110,6 @@ class TooManyRowsError(RequestError):
     code = "too_many_rows"
 
 
-class NotSupportedError(RequestError):
-    """Something that a protocol knows and this service does not do."""
-
-    code = "not_supported"
-
-
 class LoadFailedError(RequestError):
     """A load that was asked for, and what is published was refused; the message says why."""
 
@@ -149,6 +144,18 @@ class NoPreviousModelError(RequestError):
     """A rollback without a version before the one that is served."""
 
     code = "no_previous_model"
+
+
+class VersionInUseError(RequestError):
+    """A version that is to be unloaded, and answers requests that name no version."""
+
+    code = "version_in_use"
+
+
+class TooManyVersionsError(RequestError):
+    """One more version than may be in memory."""
+
+    code = "too_many_versions"
 
 
 class AdminOffError(RequestError):

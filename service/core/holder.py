@@ -8,6 +8,8 @@ from model.errors import TaskRouteError
 from service.core.errors import LoadingError, ModelUnavailableError, NoPreviousModelError
 from service.core.served import ServedModel
 
+State = Literal["ready", "loading", "refused", "unloaded"]
+
 _LOADING_RETRY_S = 2
 _REFUSED_RETRY_S = 30
 
@@ -21,6 +23,7 @@ class ModelHolder:
     def __init__(self, name: str, *, keep_previous: bool = True) -> None:
         self.name = name
         self.refusal: TaskRouteError | None = None  # why the last load failed, None if it did not
+        self.unloaded = False  # by an administrator
         self._keep_previous = keep_previous
         self._model: ServedModel | None = None
         self._previous: ServedModel | None = None
@@ -35,11 +38,17 @@ class ModelHolder:
         """The model that answered before, loaded and warm; None if there is or was none."""
         return self._previous
 
+    def loaded(self) -> list[ServedModel]:
+        """What it keeps in memory."""
+        return [model for model in (self._model, self._previous) if model is not None]
+
     @property
-    def state(self) -> Literal["ready", "loading", "refused"]:
+    def state(self) -> State:
         """What :meth:`current` would do."""
         if self._model is not None:
             return "ready"
+        if self.unloaded:
+            return "unloaded"
         return "loading" if self.refusal is None else "refused"
 
     def current(self) -> ServedModel:
@@ -47,10 +56,17 @@ class ModelHolder:
 
         Raises:
             LoadingError: not yet.
-            ModelUnavailableError: its bundle was refused.
+            ModelUnavailableError: its bundle was refused, or it was unloaded.
         """
         if self._model is not None:
             return self._model
+        if self.unloaded:
+            raise ModelUnavailableError(
+                f"model {self.name!r} was unloaded by an administrator; "
+                f"POST /v2/repository/models/{self.name}/load serves it again",
+                retry_after_s=_REFUSED_RETRY_S,
+                reason="unloaded",
+            )
         if self.refusal is None:
             raise LoadingError(
                 f"model {self.name!r} is being loaded", retry_after_s=_LOADING_RETRY_S
@@ -66,7 +82,12 @@ class ModelHolder:
         if self._keep_previous and model is not self._model:
             self._previous = self._model
         self._model = model
-        self.refusal = None
+        self.refusal, self.unloaded = None, False
+
+    def unload(self) -> None:
+        """Let nothing answer any more; requests that were let in are answered."""
+        self._model = self._previous = self.refusal = None
+        self.unloaded = True
 
     def roll_back(self) -> tuple[ServedModel, ServedModel]:
         """Let the previous model answer again, and keep the present one in its place.

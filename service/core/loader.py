@@ -19,32 +19,38 @@ from model.subnet_forward import SubnetForward
 from model.weight_cache import WeightCache
 from service.core.run_options import RunOptions
 from service.core.served import ServedModel
-from service.core.source import ModelSource
+from service.core.source import ModelSource, ModelSources
+
+
+class RepositorySources(ModelSources):
+    """Every model in a repository."""
+
+    def __init__(
+        self, root: str | Path, options: RunOptions, remote: RemoteOptions | None = None
+    ) -> None:
+        self._repository = Repository(root, remote)
+        self._options = options
+        # Lives as long as the process: a later version, or one beside, finds the weights that did
+        # not change, and the budget holds for all models together.
+        self.cache = WeightCache(options.subnet_budget_bytes)
+
+    def of(self, name: str) -> RepositoryLoader:
+        return RepositoryLoader(self._repository, name, self._options, self.cache)
 
 
 class RepositoryLoader(ModelSource):
-    """Loads one version of one model, by default the latest, from a repository."""
+    """Loads versions of one model from a repository."""
 
     def __init__(
-        self,
-        root: str | Path,
-        name: str,
-        version: int | None,
-        options: RunOptions,
-        remote: RemoteOptions | None = None,
+        self, repository: Repository, name: str, options: RunOptions, cache: WeightCache
     ) -> None:
-        self._repository = Repository(root, remote)
+        self._repository = repository
         self._name = name
-        self._version = version
         self._options = options
-        # Lives as long as the process: a later version finds the weights that did not change.
-        self._cache = WeightCache(options.subnet_budget_bytes)
+        self._cache = cache
 
-    def __call__(self) -> ServedModel:
-        return self.load(self.published())
-
-    def published(self) -> Published:
-        return self._repository.published(self._name, self._version)
+    def published(self, version: int | None = None) -> Published:
+        return self._repository.published(self._name, version)
 
     def load(self, published: Published) -> ServedModel:
         start = time.monotonic()

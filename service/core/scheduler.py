@@ -338,10 +338,10 @@ class Scheduler:
             now = self._clock.now()
             return max((now - job.arrived for job in self._queue), default=0.0)
 
-    def costs(self) -> dict[str, tuple[float, float]]:
-        """Fitted seconds per batch and per row, by strategy."""
+    def costs(self, model: ServedModel) -> dict[str, tuple[float, float]]:
+        """A version's fitted seconds per batch and per row, by strategy."""
         with self._changed:
-            return self._start_rule.costs()
+            return self._start_rule.costs(model)
 
     # -- called on the engine thread --------------------------------------------------------------
 

@@ -17,11 +17,13 @@ from service.core.errors import DrainingError, EngineDownError
 from service.core.heartbeat import Heartbeat
 from service.core.holder import ModelHolder
 from service.core.limits import SchedulerLimits
+from service.core.models import Models
+from service.core.plan import ModelPlan
 from service.core.predictor import Predictor
 from service.core.refresh import Refresher, RefreshOptions
 from service.core.response_cache import ResponseCache
 from service.core.scheduler import Scheduler
-from service.core.source import ModelLoader, ModelSource, OneModel
+from service.core.source import ModelSources
 from service.core.telemetry import Telemetry
 from service.core.watchdog import Watchdog
 
@@ -33,12 +35,12 @@ _JOIN_S = 2.0
 class CoreOptions:
     """What the core can be told."""
 
-    model_name: str
+    models: tuple[ModelPlan, ...]  # the first answers where a request names none
     decode_threads: int = 1
     warmup_s: float = 2.0
-    refresh_interval_s: float = 0.0  # 0: the model is loaded once
-    pinned: bool = False  # one version only, never a newer one
+    refresh_interval_s: float = 0.0  # 0: each model is loaded once
     keep_previous: bool = True  # in memory, to roll back to
+    max_versions: int = 8  # in memory, besides those to roll back to
     drain_s: float = 20.0
     cache_bytes: int = 0  # of remembered answers; 0: none are
     scheduler: SchedulerLimits = field(default_factory=SchedulerLimits)
@@ -46,16 +48,16 @@ class CoreOptions:
 
 
 class ServingCore:
-    """Scheduler, engine, decoder, model holder and predictor of one process.
+    """Scheduler, engine, decoder, models and predictor of one process.
 
-    Made anywhere; :meth:`start` binds it to the running event loop. Protocols use ``holder`` and
+    Made anywhere; :meth:`start` binds it to the running event loop. Protocols use ``models`` and
     ``predictor``, operators the rest.
     """
 
     def __init__(
         self,
         options: CoreOptions,
-        source: ModelSource | ModelLoader,
+        sources: ModelSources,
         telemetry: Telemetry,
         clock: Clock,
     ) -> None:
@@ -63,7 +65,6 @@ class ServingCore:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.clock = clock
-        self.holder = ModelHolder(options.model_name, keep_previous=options.keep_previous)
         self.scheduler = Scheduler(options.scheduler, clock, telemetry, self._post)
         self.heartbeat = Heartbeat(clock)
         runner = BatchRunner(clock, self.scheduler.row_limit, self.heartbeat)
@@ -74,29 +75,38 @@ class ServingCore:
         self.decoder = Decoder(options.decode_threads, options.images, clock)
         self.cache = ResponseCache(options.cache_bytes) if options.cache_bytes else None
         self.predictor = Predictor(self.scheduler, self.decoder, clock, telemetry, self.cache)
-        self.refresher = Refresher(
-            source if isinstance(source, ModelSource) else OneModel(source),
-            self.holder,
+        self.models = Models(
+            options.models,
+            sources,
             self.scheduler,
             telemetry,
             clock,
             RefreshOptions(
                 interval_s=options.refresh_interval_s,
-                pinned=options.pinned,
                 warmup_s=options.warmup_s,
                 max_rows=options.scheduler.max_batch_rows,
                 max_batch_s=options.scheduler.max_batch_duration_s,
             ),
+            keep_previous=options.keep_previous,
+            max_versions=options.max_versions,
         )
 
+    @property
+    def holder(self) -> ModelHolder:
+        """The default model's."""
+        return self.refresher.holder
+
+    @property
+    def refresher(self) -> Refresher:
+        """Of the default model's stable version."""
+        return self.models.default.stable
+
     async def start(self) -> None:
-        """Start the engine and begin to load; returns before the model is ready."""
+        """Start the engine and begin to load; returns before any model is ready."""
         self._loop = asyncio.get_running_loop()
         self.engine.start()
-        self._tasks = [
-            asyncio.create_task(self.watchdog.run(), name="watchdog"),
-            asyncio.create_task(self.refresher.run(), name="refresh"),
-        ]
+        self._tasks = [asyncio.create_task(self.watchdog.run(), name="watchdog")]
+        self.models.start()
 
     def begin_drain(self) -> None:
         """Refuse new requests; those let in have ``drain_s`` seconds."""
@@ -108,6 +118,7 @@ class ServingCore:
         self.begin_drain()
         while self.scheduler.unanswered_requests:  # noqa: ASYNC110 - the watchdog bounds this
             await asyncio.sleep(_POLL_S)
+        await self.models.stop()
         for task in self._tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -122,12 +133,16 @@ class ServingCore:
         return None if reason is None else EngineDownError(reason, retry_after_s=5)
 
     def check_ready(self) -> None:
-        """Raise the TryLaterError that a request would get now, if any."""
+        """Raise the TryLaterError for which requests are better sent elsewhere, if any."""
+        self.check_running()
+        self.models.check_ready()
+
+    def check_running(self) -> None:
+        """Raise the TryLaterError that a request for any model would get now, if any."""
         if error := self.not_live():
             raise error
         if self.scheduler.draining:
             raise DrainingError("the server is shutting down", retry_after_s=1)
-        self.holder.current()
 
     def _post(self, function: Callable[..., Any], *arguments: Any) -> None:
         assert self._loop is not None, "start() comes first"  # noqa: S101 - an invariant, for mypy

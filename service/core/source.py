@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
 
 from model.repository import Published
 from service.core.served import ServedModel
 
 
-class ModelLoader(Protocol):
-    """Reads a model; called on a thread where it may take its time."""
-
-    def __call__(self) -> ServedModel:
-        """Raises TaskRouteError for a model that cannot be served."""
-        ...
-
-
 class ModelSource(ABC):
-    """A model whose published version may change. Called on threads where it may take its time."""
+    """One model's versions. Called on threads where it may take its time."""
 
     @abstractmethod
-    def published(self) -> Published:
-        """What :meth:`load` would read now; cheap.
+    def published(self, version: int | None = None) -> Published:
+        """What :meth:`load` would read now, by default the latest; cheap.
 
         Raises:
             TaskRouteError: nothing is there, or it cannot be read.
@@ -37,17 +28,13 @@ class ModelSource(ABC):
         """
 
 
-class OneModel(ModelSource):
-    """A loader whose model never changes."""
+class ModelSources(ABC):
+    """Every model that could be served."""
 
-    def __init__(self, load: ModelLoader) -> None:
-        self._load = load
-        self._published = Published(0, "", "")
+    @abstractmethod
+    def of(self, name: str) -> ModelSource:
+        """The versions of one model, whether or not there are any: nothing is read.
 
-    def published(self) -> Published:
-        return self._published
-
-    def load(self, published: Published) -> ServedModel:
-        model = self._load()
-        self._published = Published(model.version, model.digest, "")
-        return model
+        Raises:
+            UnknownModelError: there can be none of that name.
+        """

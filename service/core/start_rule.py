@@ -42,10 +42,10 @@ class StartRule:
     def learn(self, model: ServedModel, plan: str, rows: int, seconds: float) -> None:
         self._cost(model, plan).observe(rows, seconds)
 
-    def costs(self) -> dict[str, tuple[float, float]]:
-        """Fitted seconds per batch and per row, by strategy."""
-        fitted = [item for by_plan in self._costs.values() for item in by_plan.items()]
-        return {plan: (cost.fixed, cost.per_row) for plan, cost in fitted}
+    def costs(self, model: ServedModel) -> dict[str, tuple[float, float]]:
+        """A version's fitted seconds per batch and per row, by strategy."""
+        fitted = self._costs.get(model, {})
+        return {plan: (cost.fixed, cost.per_row) for plan, cost in fitted.items()}
 
     def batch_rows(self, model: ServedModel, memory_rows: int) -> int:
         """Most rows of the next batch: what fits into memory, and into max_batch_duration."""

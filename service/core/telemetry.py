@@ -37,12 +37,8 @@ class Telemetry(Protocol):
 
     def model_refused(self) -> None: ...
 
-    def model_serves(self, model: ServedModel) -> None:
-        """It answers new requests from now on."""
-        ...
-
     def model_rolled_back(self, model: ServedModel) -> None:
-        """The same, because the one after it was given up."""
+        """It answers again, because the one after it was given up."""
         ...
 
     def batch(self, report: BatchReport) -> None: ...

@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 
 from service.core.clock import Clock, SystemClock
-from service.core.loader import RepositoryLoader
+from service.core.loader import RepositorySources
 from service.core.serving import ServingCore
-from service.core.source import ModelLoader, ModelSource
+from service.core.source import ModelSources
 from service.cpu import CpuBudget, cpu_budget
 from service.http.errors import install_error_handlers
 from service.http.middleware.access import Access
@@ -38,28 +38,24 @@ from service.settings import Settings
 def create_app(
     settings: Settings,
     *,
-    load: ModelSource | ModelLoader | None = None,
+    sources: ModelSources | None = None,
     clock: Clock | None = None,
     cpu: CpuBudget | None = None,
 ) -> FastAPI:
-    """One app that serves one model.
+    """One app that serves what the settings name.
 
     Args:
-        load: reads the model; by default from ``settings.repository``.
+        sources: where models are read; by default in ``settings.repository``.
         clock: for tests.
         cpu: processors to use; by default what the cgroup allows.
     """
     clock = clock or SystemClock()
     cpu = cpu or cpu_budget()
     counts = Metrics()
-    load = load or RepositoryLoader(
-        settings.repository,
-        settings.model,
-        settings.version,
-        settings.run_options(cpu.cpus),
-        settings.remote_options(),
+    sources = sources or RepositorySources(
+        settings.repository, settings.run_options(cpu.cpus), settings.remote_options()
     )
-    core = ServingCore(settings.core_options(cpu.cpus), load, counts, clock)
+    core = ServingCore(settings.core_options(cpu.cpus), sources, counts, clock)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -29,6 +29,8 @@ STATUS_BY_CODE = {
     "unknown_model": 404,
     "unknown_version": 404,
     "no_previous_model": 409,
+    "version_in_use": 409,
+    "too_many_versions": 409,
     "body_too_large": 413,
     "image_too_large": 413,
     "too_many_images": 413,
@@ -42,7 +44,6 @@ STATUS_BY_CODE = {
     "unknown_task": 422,
     "invalid_image": 422,
     "load_failed": 422,
-    "not_supported": 501,
     # not now
     "overloaded": 429,
     "client_gone": CLIENT_GONE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from service.http.model_choice import CANARY_PARAMETERS
 from service.http.predict_input import FORM_TYPE, IMAGE_TYPES, JSON_TYPE, PredictBody
 from service.http.schemas import ErrorBody
 
@@ -11,13 +12,12 @@ _STATUS_MEANING = {
     400: "The body or a parameter does not parse.",
     404: "No such model or version is served.",
     403: "Nobody may administer this service, or not with this key.",
-    409: "No version before is kept in memory.",
+    409: "No version before is kept in memory, this one is needed, or there are too many.",
     413: "The body, an image or the number of images is over a limit (`/v1/limits`).",
     415: "Not an accepted media type or image type.",
     422: "An unknown task (with the nearest names), an undecodable image or an invalid field.",
     429: "The queue is full; `Retry-After` says when to come back.",
     500: "A fault of the server's; its log has the details under the request id.",
-    501: "The protocol knows it, this service does not do it.",
     503: "Loading, draining, or the engine is down; `Retry-After` says when to come back.",
     504: "The request's deadline passed (`X-Request-Timeout-Ms`).",
 }
@@ -97,6 +97,7 @@ PREDICT_REQUEST: dict[str, Any] = {
             "description": "Milliseconds until the answer is of no use: 504 afterwards.",
         },
         PRIORITY_PARAMETER,
+        *CANARY_PARAMETERS,
         {
             "name": "X-Request-ID",
             "in": "header",

@@ -35,6 +35,7 @@ ACCEPTED_TYPES = (FORM_TYPE, *IMAGE_TYPES, JSON_TYPE)
 PARSE_INLINE_BYTES = 64 * 1024
 _MAX_FORM_PARTS = 1000
 _FIRST_ID = "0"
+_QUERY = ("model", "version")  # read before any body
 
 
 class ImagePart(BaseModel):
@@ -84,7 +85,7 @@ async def read_predict_input(request: Request, decoder: Decoder, max_images: int
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type in IMAGE_TYPES:
         return await _read_raw(request)
-    _refuse_query(request, allowed=())
+    _refuse_query(request, allowed=_QUERY)
     if media_type == FORM_TYPE:
         return await _read_form(request, max_images)
     if media_type == JSON_TYPE:
@@ -122,7 +123,7 @@ def split_selectors(values: Sequence[str]) -> list[str]:
 
 
 async def _read_raw(request: Request) -> PredictInput:
-    _refuse_query(request, allowed=("tasks",))
+    _refuse_query(request, allowed=("tasks", *_QUERY))
     values = request.query_params.getlist("tasks")
     content = await request.body()
     return PredictInput(
@@ -214,8 +215,9 @@ def refused_json(error: ValidationError) -> RequestError:
 def _refuse_query(request: Request, allowed: Sequence[str]) -> None:
     unknown = [name for name in request.query_params if name not in allowed]
     if unknown:
-        known = ", ".join(allowed) or "none with this Content-Type: name tasks in the body"
+        known = ", ".join(allowed)
+        hint = "" if "tasks" in allowed else "; with this Content-Type tasks are named in the body"
         raise InvalidFieldError(
-            f"unknown query parameter {unknown[0][:100]!r}; accepted: {known}",
+            f"unknown query parameter {unknown[0][:100]!r}; accepted: {known}{hint}",
             field=unknown[0][:100],
         )

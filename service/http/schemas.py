@@ -8,7 +8,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.config import BackboneConfig, HeadConfig, PreprocessConfig, RoutingConfig
+from service.core.holder import State
 from service.core.run_options import Precision
+from service.core.versions import Role
 
 
 class ErrorBody(BaseModel):
@@ -151,6 +153,16 @@ class TasksResponse(BaseModel):
     groups: dict[str, list[str]] = Field(description='task names by group; ask for "group:NAME"')
 
 
+class PlanCost(BaseModel):
+    """What one strategy costs, fitted to the last batches."""
+
+    fixed_s: float = Field(description="of a batch")
+    per_row_s: float = Field(description="of each row in it")
+
+
+Cost = dict[str, PlanCost]  # by strategy
+
+
 class EngineCard(BaseModel):
     """The engine's state."""
 
@@ -160,9 +172,7 @@ class EngineCard(BaseModel):
     cpus_from: str = Field(description="cgroup v1, cgroup v2 or affinity")
     batch_limit_rows: int = Field(description="max_batch_rows, or less after running out of memory")
     rows_per_second: float | None = Field(description="of engine time, over the last batches")
-    cost: dict[str, dict[str, float]] = Field(
-        description="fitted seconds per batch and per row, by strategy"
-    )
+    cost: Cost = Field(description="of the version that answers")
     queue_rows: int
 
 
@@ -184,12 +194,63 @@ class RefreshResponse(BaseModel):
     model: ModelReference | None = Field(description="what answers now")
 
 
+class VersionCard(BaseModel):
+    """One version in memory."""
+
+    version: int
+    digest: str
+    roles: list[Role] = Field(
+        description="stable: answers; canary: answers a share; shadow: is compared; beside: "
+        "answers who names it; previous: what a rollback returns to"
+    )
+    loaded_at: str
+    load_seconds: float
+    strategy: str = Field(description="how batches are run")
+    precision: Precision
+    precision_error: float = Field(
+        description="largest |dp| of sample rows against masked float32, at load"
+    )
+    device: str
+    threads: int = Field(description="inside the engine")
+    tasks: int
+    cost: Cost = Field(description="fitted, by strategy")
+
+
+class PlaceCard(BaseModel):
+    """One place for a version: what is wanted there, and how it stands."""
+
+    role: Role
+    wanted: int | Literal["latest"]
+    state: State
+    version: int | None = Field(description="the one that is there")
+    reason: str | None = Field(description="why the last bundle was refused, if it was")
+    unreadable: str | None = Field(description="why the repository cannot be read, if it cannot")
+
+
+class ModelCard(BaseModel):
+    """One model with all its versions."""
+
+    name: str
+    state: State = Field(description="of the stable version")
+    canary_share: float = Field(description="of the requests that name no version")
+    places: list[PlaceCard]
+    versions: list[VersionCard]
+
+
+class ModelsResponse(BaseModel):
+    """Everything that is served."""
+
+    default: str = Field(description="the model that answers where a request names none")
+    max_versions: int
+    models: list[ModelCard]
+
+
 class ModelResponse(BaseModel):
     """What is served and how. While nothing is, all but name, state, reason, refresh and engine are
     null."""
 
     name: str
-    state: Literal["ready", "loading", "refused"]
+    state: State
     reason: str | None = Field(description="why the last bundle was refused, if it was")
     version: int | None = None
     digest: str | None = None

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from model.config import ModelConfig, PreprocessConfig
+from model.errors import UnknownModelError
+from model.repository import Published
 from model.rows import RowBatch
 from model.tasks import Calibration, Task
 from service.core.batch_runner import BatchRunner
@@ -24,6 +26,7 @@ from service.core.prediction import Timing
 from service.core.priority import Priority
 from service.core.scheduler import Scheduler
 from service.core.served import ServedModel
+from service.core.source import ModelSource, ModelSources
 from service.core.telemetry import BatchReport
 
 
@@ -92,7 +95,6 @@ class RecordingTelemetry:
         self.levels: Counter[tuple[str, str]] = Counter()
         self.loaded: list[ServedModel] = []
         self.refused = 0
-        self.serves: list[int] = []  # versions, in order
         self.rollbacks = 0
 
     def model_loaded(self, model: ServedModel) -> None:
@@ -101,12 +103,8 @@ class RecordingTelemetry:
     def model_refused(self) -> None:
         self.refused += 1
 
-    def model_serves(self, model: ServedModel) -> None:
-        self.serves.append(model.version)
-
     def model_rolled_back(self, model: ServedModel) -> None:
         self.rollbacks += 1
-        self.model_serves(model)
 
     def batch(self, report: BatchReport) -> None:
         self.batches.append(report)
@@ -134,6 +132,44 @@ class RecordingTelemetry:
 
     def request(self, priority: Priority, outcome: str, queue_seconds: float | None) -> None:
         self.levels[priority.label, outcome] += 1
+
+
+class OneVersion(ModelSource):
+    """A loader whose model never changes, whatever version is asked for."""
+
+    def __init__(self, load: Callable[[], ServedModel]) -> None:
+        self._load = load
+        self._published = Published(0, "", "")
+
+    def published(self, version: int | None = None) -> Published:
+        return self._published
+
+    def load(self, published: Published) -> ServedModel:
+        model = self._load()
+        self._published = Published(model.version, model.digest, "")
+        return model
+
+
+class SomeModels(ModelSources):
+    """Sources by the models' names."""
+
+    def __init__(self, **sources: ModelSource) -> None:
+        self._sources = sources
+
+    def of(self, name: str) -> ModelSource:
+        if name not in self._sources:
+            raise UnknownModelError(f"there is no model {name!r}", model=name)
+        return self._sources[name]
+
+
+Load = ModelSources | ModelSource | Callable[[], ServedModel]
+
+
+def sources_of(load: Load, name: str = "fashion") -> ModelSources:
+    """Sources of the one model ``name``, unless ``load`` has more."""
+    if isinstance(load, ModelSources):
+        return load
+    return SomeModels(**{name: load if isinstance(load, ModelSource) else OneVersion(load)})
 
 
 def make_tasks(count: int = 4) -> tuple[Task, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
 
@@ -9,10 +10,13 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.core.prediction import Timing
 from service.core.telemetry import BatchReport
 from service.metrics import FAMILIES, OUTCOMES, Metrics
+from tests.service.core.test_refresh import Shelf
+from tests.service.core.test_serving import until
 from tests.service.fakes import make_model
-from tests.service.http.apps import make_app, send
+from tests.service.http.apps import make_app, running, send, services
 
 
 def values(metrics: Metrics) -> dict[str, float]:
@@ -48,26 +52,47 @@ def test_a_models_children_are_there_before_the_first_row() -> None:
     metrics = Metrics()
     model = make_model()
     metrics.model_loaded(model)
-    metrics.model_serves(model)
     found = values(metrics)
     for task in model.tasks:
         for outcome in OUTCOMES:
             assert found[f"taskroute_rows_total{{outcome={outcome},task={task.name}}}"] == 0.0
-    [info] = [name for name in found if name.startswith("taskroute_model_info")]
-    assert "version=1" in info
-    assert f"digest={model.digest}" in info
 
 
-def test_model_info_names_only_the_model_that_answers() -> None:
-    metrics = Metrics()
-    for version in (1, 2):
-        model = make_model(version=version)
-        metrics.model_loaded(model)
-        metrics.model_serves(model)
-    infos = [name for name in values(metrics) if name.startswith("taskroute_model_info")]
-    assert len(infos) == 1
-    assert "version=2" in infos[0]
-    assert values(metrics)["taskroute_model_loads_total{result=ok}"] == 2
+def test_every_version_in_memory_is_told_with_its_role_and_goes_with_it() -> None:
+    async def scenario() -> None:
+        shelf = Shelf()
+        shelf.change = lambda model: object.__setattr__(model, "created_at", 1.7e9 + model.version)
+        app = make_app(shelf, model="fashion@1,fashion@2", canary="fashion@3", keep_previous=False)
+        async with running(app):
+            found = services(app)
+            models = found.core.models
+            await until(lambda: len(models.default.serving()) == 3)
+            for version in (1, 2, 3):
+                found.metrics.answered(models.default.find(version), 0.1, Timing(0.1))
+                found.core.scheduler.learn(models.default.find(version), 4, version * 1.0)
+
+            def scraped() -> dict[str, float]:
+                found.metrics.observe(found.core)
+                return values(found.metrics)
+
+            shown = scraped()
+            roles = sorted(
+                re.findall(r"role=(\w+),tasks=4,version=(\d)", name)[0]
+                for name in shown
+                if "model_info" in name
+            )
+            assert roles == [("beside", "2"), ("canary", "3"), ("stable", "1")]
+            assert shown["taskroute_model_created_timestamp_seconds{model=fashion}"] == 1.7e9 + 1
+            for version in (1, 2, 3):
+                labels = f"model=fashion,plan=fake,version={version}"
+                assert shown[f"taskroute_cost_per_row_seconds{{{labels}}}"] == version / 4
+                labels = f"model=fashion,outcome=ok,version={version}"
+                assert shown[f"taskroute_model_requests_total{{{labels}}}"] == 1
+            await models.unload("fashion", 2)
+            assert [name for name in scraped() if "version=2" in name], "its last requests"
+            assert not [name for name in scraped() if "version=2" in name]
+
+    asyncio.run(scenario())
 
 
 def test_rows_are_counted_by_task_and_outcome() -> None:
@@ -90,12 +115,6 @@ def test_answers_are_counted_for_questions_of_yes_or_no() -> None:
     assert found["taskroute_answers_total{answer=no,task=t0}"] == 0
     assert found["taskroute_answers_total{answer=no,task=t1}"] == 2
     assert not [name for name in found if "answers_total" in name and "kind" in name]
-
-
-def test_the_age_of_what_answers_can_be_read() -> None:
-    metrics = Metrics()
-    metrics.model_serves(make_model(version=2))
-    assert values(metrics)["taskroute_model_created_timestamp_seconds{}"] == 1.7e9 + 2
 
 
 def test_versions_of_a_model_share_their_tasks_counters() -> None:

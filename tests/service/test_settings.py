@@ -33,6 +33,7 @@ def test_every_setting_is_described_and_every_quantity_names_its_unit() -> None:
         "_bytes",
         "_pixels",
         "_images",
+        "_versions",
         "_share",
         "_error",
         "threads",

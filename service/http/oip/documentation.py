@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from service.http.model_choice import CANARY_PARAMETERS
 from service.http.oip.infer_input import HEADER_LENGTH
-from service.http.oip.schemas import IndexRequest, InferRequest
+from service.http.oip.schemas import IndexRequest, InferRequest, LoadRequest
 from service.http.openapi import PRIORITY_PARAMETER
 
 _PIXEL = (  # a PNG of one pixel
@@ -46,6 +47,7 @@ INFER_REQUEST: dict[str, Any] = {
             "description": f"{PRIORITY_PARAMETER['description']} The parameter priority (1: "
             "interactive, 2: bulk) does the same, and wins."
         },
+        *CANARY_PARAMETERS,
     ],
     "requestBody": {
         "required": True,
@@ -76,6 +78,18 @@ INDEX_REQUEST: dict[str, Any] = {
             "application/json": {
                 "schema": IndexRequest.model_json_schema(),
                 "example": {"ready": True},
+            }
+        },
+    }
+}
+
+LOAD_REQUEST: dict[str, Any] = {
+    "requestBody": {
+        "required": False,
+        "content": {
+            "application/json": {
+                "schema": LoadRequest.model_json_schema(),
+                "example": {"parameters": {"version": "2"}},
             }
         },
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from model.preprocess import ACCEPTED_FORMATS
 from service.core.served import ServedModel
 from service.http.oip.infer_input import INPUT_NAME
@@ -17,12 +19,16 @@ def server_metadata(version: str) -> ServerMetadata:
     return ServerMetadata(name=SERVER_NAME, version=version, extensions=list(EXTENSIONS))
 
 
-def model_metadata(model: ServedModel) -> ModelMetadata:
-    """One input, the image; one output for each task: the probabilities of its classes."""
+def model_metadata(model: ServedModel, served: Sequence[int]) -> ModelMetadata:
+    """One input, the image; one output for each task: the probabilities of its classes.
+
+    Args:
+        served: the model's versions that can be asked.
+    """
     spec, groups = model.config.preprocess, model.tasks.groups
     return ModelMetadata(
         name=model.name,
-        versions=[str(model.version)],
+        versions=[str(version) for version in served],
         platform=PLATFORM,
         inputs=[TensorMetadata(name=INPUT_NAME, datatype="BYTES", shape=[-1])],
         outputs=[
@@ -30,6 +36,7 @@ def model_metadata(model: ServedModel) -> ModelMetadata:
             for task in model.tasks
         ],
         properties={
+            "version": str(model.version),
             "digest": model.digest,
             "image": f"BYTES [N]: {', '.join(ACCEPTED_FORMATS)} files (in JSON: in base64); or "
             f"UINT8 [N, height, width, 3]: RGB, resized to {spec.height} x {spec.width}",

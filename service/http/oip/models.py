@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
-from model.errors import UnknownModelError, UnknownVersionError
-from service.core.holder import ModelHolder
+import re
+
+from model.errors import UnknownVersionError
+from service.core.canary import Lot
+from service.core.models import Models
 from service.core.served import ServedModel
 
-
-def check_name(holder: ModelHolder, name: str) -> None:
-    """Raises UnknownModelError for any name but the served model's, ready or not."""
-    if name != holder.name:
-        raise UnknownModelError(
-            f"there is no model {name[:100]!r} here; served is {holder.name!r}",
-            model=name[:100],
-            served=[holder.name],
-        )
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
-def find_model(holder: ModelHolder, name: str, version: str | None) -> ServedModel:
-    """The model that a path names; without a version the one that answers now.
+def choose_model(models: Models, name: str, version: str | None, lot: Lot) -> ServedModel:
+    """The version that answers a request for this path.
 
     Raises:
         UnknownModelError, UnknownVersionError: not served here.
         LoadingError, ModelUnavailableError: not yet, or not at all.
     """
-    check_name(holder, name)
-    model = holder.current()
-    if version is not None and version != str(model.version):
+    return models.choose(name, version_number(models, name, version), lot)
+
+
+def find_model(models: Models, name: str, version: str | None) -> ServedModel:
+    """The version that a path names; without one, the stable version.
+
+    Raises:
+        UnknownModelError, UnknownVersionError: not served here.
+        LoadingError, ModelUnavailableError: not yet, or not at all.
+    """
+    number = version_number(models, name, version)
+    versions = models.get(name)
+    return versions.stable.holder.current() if number is None else versions.find(number)
+
+
+def version_number(models: Models, name: str, version: str | None) -> int | None:
+    """The number in a path.
+
+    Raises:
+        UnknownModelError: not served here.
+        UnknownVersionError: it is no number that a version could have.
+    """
+    served = sorted(models.get(name).serving())
+    if version is not None and not _VERSION.fullmatch(version):
         raise UnknownVersionError(
-            f"version {version[:40]!r} of model {name!r} is not served; version {model.version} is",
+            f"{version[:40]!r} is no version of model {name!r}: they are numbers from 1; served: "
+            + (", ".join(map(str, served)) or "none"),
             model=name,
             version=version[:40],
-            served=[model.version],
+            served=served,
         )
-    return model
+    return None if version is None else int(version)

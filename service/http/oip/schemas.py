@@ -57,6 +57,15 @@ class IndexRequest(_Request):
     ready: StrictBool = False
 
 
+class LoadRequest(_Request):
+    """What to load or unload of a model."""
+
+    parameters: Parameters | None = Field(
+        default=None,
+        description="version: a version to serve beside the one that answers, or to take out again",
+    )
+
+
 class TensorMetadata(BaseModel):
     """Name, type and shape; -1 is any number."""
 

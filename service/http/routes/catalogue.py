@@ -9,27 +9,39 @@ import torch
 from fastapi import APIRouter, Request
 
 from model.preprocess import ACCEPTED_FORMATS
+from service.core.refresh import Refresher
 from service.core.served import ServedModel
+from service.core.versions import ModelVersions, Role
+from service.http.model_choice import ModelName, VersionNumber
 from service.http.openapi import error_responses
 from service.http.predict_input import ACCEPTED_TYPES
 from service.http.schemas import (
+    Cost,
     EngineCard,
     LimitsResponse,
+    ModelCard,
     ModelReference,
     ModelResponse,
+    ModelsResponse,
+    PlaceCard,
+    PlanCost,
     RefreshCard,
     TaskCard,
     TasksResponse,
+    VersionCard,
 )
 from service.http.services import Services, services_of
 
 router = APIRouter(prefix="/v1", tags=["catalogue"])
 
 
-@router.get("/tasks", responses=error_responses(503))
-async def tasks(request: Request) -> TasksResponse:
+@router.get("/tasks", responses=error_responses(404, 422, 503))
+async def tasks(
+    request: Request, model: ModelName = None, version: VersionNumber = None
+) -> TasksResponse:
     """Every task with its group, description, classes and threshold."""
-    model = services_of(request).core.holder.current()
+    versions = services_of(request).core.models.get(model)
+    served = versions.stable.holder.current() if version is None else versions.find(version)
     cards = [
         TaskCard(
             name=task.name,
@@ -39,32 +51,44 @@ async def tasks(request: Request) -> TasksResponse:
             threshold=task.threshold if task.is_binary else None,
             calibrated=task.calibrated,
         )
-        for task in model.tasks
+        for task in served.tasks
     ]
     groups = {
-        group: [model.tasks[index].name for index in members]
-        for group, members in model.tasks.groups.items()
+        group: [served.tasks[index].name for index in members]
+        for group, members in served.tasks.groups.items()
     }
     return TasksResponse(
-        model=reference_to(model),
+        model=reference_to(served),
         tasks=cards,
         groups=groups,
     )
 
 
-@router.get("/model", responses=error_responses(500))
-async def model(request: Request) -> ModelResponse:
-    """What is served and how; before a model is ready, why not. Always 200."""
+@router.get("/model", responses=error_responses(404, 422, 500))
+async def model(request: Request, model: ModelName = None) -> ModelResponse:
+    """The version that answers, and how it is run; before it is ready, why not: also then 200."""
     services = services_of(request)
-    holder = services.core.holder
+    stable = services.core.models.get(model).stable
+    holder = stable.holder
     state = ModelResponse(
         name=holder.name,
         state=holder.state,
         reason=holder.refusal.message if holder.refusal else None,
-        refresh=_refresh(services),
-        engine=_engine(services),
+        refresh=_refresh(stable),
+        engine=_engine(services, holder.model),
     )
     return state if holder.model is None else state.model_copy(update=_served(holder.model))
+
+
+@router.get("/models", responses=error_responses(500))
+async def models(request: Request) -> ModelsResponse:
+    """Every model, every version of it in memory, and how each is run."""
+    services = services_of(request)
+    return ModelsResponse(
+        default=services.core.models.default.name,
+        max_versions=services.settings.max_versions,
+        models=[_model_card(services, versions) for versions in services.core.models],
+    )
 
 
 @router.get("/limits", responses=error_responses(500))
@@ -111,13 +135,60 @@ def _served(model: ServedModel) -> dict[str, Any]:
     }
 
 
-def _refresh(services: Services) -> RefreshCard:
-    refresher, previous = services.core.refresher, services.core.holder.previous
+def _model_card(services: Services, versions: ModelVersions) -> ModelCard:
+    roles: dict[ServedModel, list[Role]] = {}
+    for role, found in versions.in_memory():
+        roles.setdefault(found, []).append(role)
+    return ModelCard(
+        name=versions.name,
+        state=versions.stable.holder.state,
+        canary_share=versions.canary_share if versions.canary else 0.0,
+        places=[_place_card(role, place) for role, place in versions.places()],
+        versions=[_version_card(services, found, roles[found]) for found in roles],
+    )
+
+
+def _place_card(role: Role, place: Refresher) -> PlaceCard:
+    holder = place.holder
+    return PlaceCard(
+        role=role,
+        wanted=place.version or "latest",
+        state=holder.state,
+        version=None if holder.model is None else holder.model.version,
+        reason=holder.refusal.message if holder.refusal else None,
+        unreadable=place.unreadable,
+    )
+
+
+def _version_card(services: Services, found: ServedModel, roles: list[Role]) -> VersionCard:
+    return VersionCard(
+        version=found.version,
+        digest=found.digest,
+        roles=roles,
+        loaded_at=_time(found.loaded_at),
+        load_seconds=round(found.load_seconds, 3),
+        strategy=found.strategy,
+        precision=found.precision,
+        precision_error=found.precision_error,
+        device=found.device,
+        threads=torch.get_num_threads(),
+        tasks=len(found.tasks),
+        cost=_cost(services, found),
+    )
+
+
+def _cost(services: Services, model: ServedModel) -> Cost:
+    costs = services.core.scheduler.costs(model)
+    return {plan: PlanCost(fixed_s=fixed, per_row_s=row) for plan, (fixed, row) in costs.items()}
+
+
+def _refresh(stable: Refresher) -> RefreshCard:
+    previous = stable.holder.previous
     return RefreshCard(
-        follows=refresher.follows,
-        interval_ms=refresher.options.interval_s * 1000,
-        read_at=None if refresher.read_at is None else _time(refresher.read_at),
-        unreadable=refresher.unreadable,
+        follows=stable.follows,
+        interval_ms=stable.options.interval_s * 1000,
+        read_at=None if stable.read_at is None else _time(stable.read_at),
+        unreadable=stable.unreadable,
         previous=None if previous is None else reference_to(previous),
     )
 
@@ -126,7 +197,7 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-def _engine(services: Services) -> EngineCard:
+def _engine(services: Services, model: ServedModel | None) -> EngineCard:
     scheduler = services.core.scheduler
     return EngineCard(
         threads=torch.get_num_threads(),
@@ -135,9 +206,6 @@ def _engine(services: Services) -> EngineCard:
         cpus_from=services.cpu.source,
         batch_limit_rows=scheduler.row_limit.rows,
         rows_per_second=scheduler.rows_per_second,
-        cost={
-            plan: {"fixed_s": fixed, "per_row_s": per_row}
-            for plan, (fixed, per_row) in scheduler.costs().items()
-        },
+        cost={} if model is None else _cost(services, model),
         queue_rows=scheduler.queue_rows,
     )

@@ -7,12 +7,13 @@ from fastapi import APIRouter, Request, Response
 from model.errors import UnknownVersionError
 from service.core.priority import Priority
 from service.http.disconnect import unless_disconnected
+from service.http.model_choice import lot_of
 from service.http.oip.documentation import INFER_REQUEST
 from service.http.oip.errors import OipRoute
 from service.http.oip.infer_input import HEADER_LENGTH, InferInput, read_infer_input
 from service.http.oip.infer_output import choose_outputs, raise_failures, render_inference
 from service.http.oip.metadata import model_metadata, server_metadata
-from service.http.oip.models import check_name, find_model
+from service.http.oip.models import choose_model, find_model, version_number
 from service.http.oip.schemas import (
     InferResponse,
     ModelMetadata,
@@ -52,7 +53,9 @@ async def all_statistics(request: Request) -> StatisticsResponse:
 @router.get(_MODEL, responses=error_responses(404, 422, 503))
 async def metadata(request: Request, name: str, version: str | None = None) -> ModelMetadata:
     """What the model takes and answers: every task is an output."""
-    return model_metadata(find_model(services_of(request).core.holder, name, version))
+    models = services_of(request).core.models
+    model = find_model(models, name, version)
+    return model_metadata(model, sorted(models.get(name).serving()))
 
 
 @router.get(_VERSION + "/ready", responses=error_responses(404, 422, 503))
@@ -60,9 +63,9 @@ async def metadata(request: Request, name: str, version: str | None = None) -> M
 async def ready(request: Request, name: str, version: str | None = None) -> ModelReady:
     """Inference requests for the model will be answered."""
     core = services_of(request).core
-    check_name(core.holder, name)
-    core.check_ready()
-    find_model(core.holder, name, version)
+    version_number(core.models, name, version)
+    core.check_running()
+    find_model(core.models, name, version)
     return ModelReady(name=name)
 
 
@@ -75,8 +78,8 @@ async def statistics(request: Request, name: str, version: str | None = None) ->
     `compute_infer` the batches that a request's rows were in.
     """
     services = services_of(request)
-    check_name(services.core.holder, name)
-    found = _statistics(services, version)
+    services.core.models.get(name)
+    found = _statistics(services, name, version)
     if version is not None and not found.model_stats:
         raise UnknownVersionError(
             f"version {version[:40]!r} of model {name!r} was not served since the process started",
@@ -105,7 +108,8 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     protocol has no place for an image's own error (`POST /v1/predict` has).
     """
     services, record = services_of(request), record_of(request.scope)
-    model = find_model(services.core.holder, name, version)  # before the body is read
+    # Before the body is read.
+    model = choose_model(services.core.models, name, version, lot_of(request))
     deadline = record.started + request_timeout_s(request, services)
     priority = header_priority(request.headers.get(PRIORITY_HEADER))
     services.core.predictor.check_room(deadline, priority)
@@ -144,14 +148,17 @@ def _limited_timeout_s(asked: InferInput, request: Request, services: Services) 
     return min(asked.timeout_s, settings.max_request_timeout_ms / 1000)
 
 
-def _statistics(services: Services, version: str | None = None) -> StatisticsResponse:
+def _statistics(
+    services: Services, name: str | None = None, version: str | None = None
+) -> StatisticsResponse:
     found = services.metrics.statistics
-    if services.core.holder.model is not None:
-        found.of(services.core.holder.model)  # listed before its first request
+    for versions in services.core.models:
+        for model in versions.serving().values():
+            found.of(model)  # listed before its first request
     return StatisticsResponse(
         model_stats=[
             statistics_of(totals)
             for totals in found.all()
-            if version is None or version == str(totals.version)
+            if name in (None, totals.name) and version in (None, str(totals.version))
         ]
     )

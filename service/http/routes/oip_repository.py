@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from model.repository import Repository
-from service.core.errors import LoadFailedError, NotSupportedError
-from service.http.oip.documentation import INDEX_REQUEST
+from service.core.errors import InvalidFieldError
+from service.http.oip.documentation import INDEX_REQUEST, LOAD_REQUEST
 from service.http.oip.errors import OipRoute
-from service.http.oip.models import check_name
 from service.http.oip.repository import published_entries, served_entries
-from service.http.oip.schemas import IndexRequest, RepositoryEntry
+from service.http.oip.schemas import IndexRequest, LoadRequest, RepositoryEntry
 from service.http.openapi import error_responses
 from service.http.predict_input import refused_json
 from service.http.routes.admin import only_administrators
@@ -23,53 +22,71 @@ from service.http.services import services_of
 router = APIRouter(prefix="/v2/repository", tags=["open inference protocol"], route_class=OipRoute)
 _ADMIN = [Depends(only_administrators)]
 
+Asked = TypeVar("Asked", bound=BaseModel)
+
 
 @router.post("/index", responses=error_responses(400, 503), openapi_extra=INDEX_REQUEST)
 async def index(request: Request) -> list[RepositoryEntry]:
     """Every published version in the repository, or the ready ones; which answers, and why not."""
     services = services_of(request)
-    body = await request.body()
-    try:
-        asked = IndexRequest.model_validate_json(body or b"{}")
-    except ValidationError as error:
-        raise refused_json(error) from None
-    holder = services.core.holder
+    asked = await _read(request, IndexRequest)
+    models = services.core.models
     if asked.ready:
-        return served_entries(holder)
+        return served_entries(models)
     repository = Repository(services.settings.repository, services.settings.remote_options())
-    return await asyncio.to_thread(published_entries, repository, holder)
+    return await asyncio.to_thread(published_entries, repository, models)
 
 
 @router.post(
-    "/models/{name}/load", responses=error_responses(400, 403, 404, 422, 500), dependencies=_ADMIN
+    "/models/{name}/load",
+    responses=error_responses(400, 403, 404, 409, 422, 500),
+    dependencies=_ADMIN,
+    openapi_extra=LOAD_REQUEST,
 )
 async def load(request: Request, name: str) -> dict[str, Any]:
-    """Look into the repository and take what LATEST names (or the pinned version), if it is not
-    what answers; like `POST /v1/admin/refresh`.
+    """Take what LATEST names (or the pinned version), if it is not what answers: of a model that is
+    served, or of another one in the repository, which is served from now on. The parameter
+    `version` loads that version beside the one that answers.
 
-    Answers when the version is served; requests go on meanwhile. Parameters are ignored.
+    Answers when the version is served; requests go on meanwhile. Other parameters are ignored.
     """
-    core = services_of(request).core
-    check_name(core.holder, name)
-    outcome = await core.refresher.look(again=True)
-    if outcome in ("refused", "unreadable"):
-        refusal = core.holder.refusal
-        reason = core.refresher.unreadable if outcome == "unreadable" else None
-        model = core.holder.model
-        now = f"version {model.version} goes on answering" if model else "no version is served"
-        raise LoadFailedError(
-            f"{reason or (refusal.message if refusal else outcome)}; {now}", outcome=outcome
-        )
+    version = _version(await _read(request, LoadRequest))
+    await services_of(request).core.models.load(name, version)
     return {}
 
 
 @router.post(
-    "/models/{name}/unload", responses=error_responses(403, 404, 422, 501), dependencies=_ADMIN
+    "/models/{name}/unload",
+    responses=error_responses(400, 403, 404, 409, 422, 500),
+    dependencies=_ADMIN,
+    openapi_extra=LOAD_REQUEST,
 )
 async def unload(request: Request, name: str) -> dict[str, Any]:
-    """Not offered (501): the process serves this model alone, and without it is never ready."""
-    check_name(services_of(request).core.holder, name)
-    raise NotSupportedError(
-        f"model {name!r} is the only one that this process serves, so it is not unloaded: stop the "
-        "process instead; another version takes its place with load or POST /v1/admin/rollback"
-    )
+    """Take a model out of memory, with all its versions; requests that were let in are answered,
+    new ones get 503 until it is loaded again. The parameter `version` takes out one that was loaded
+    beside the one that answers.
+    """
+    version = _version(await _read(request, LoadRequest))
+    await services_of(request).core.models.unload(name, version)
+    return {}
+
+
+async def _read(request: Request, kind: type[Asked]) -> Asked:
+    body = await request.body()
+    try:
+        return kind.model_validate_json(body or b"{}")
+    except ValidationError as error:
+        raise refused_json(error) from None
+
+
+def _version(asked: LoadRequest) -> int | None:
+    given = (asked.parameters or {}).get("version")
+    text = str(given)
+    if given is None:
+        return None
+    if isinstance(given, bool) or not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise InvalidFieldError(
+            f"parameters.version is {text[:40]!r}; versions are numbers from 1",
+            field="parameters.version",
+        )
+    return int(text)

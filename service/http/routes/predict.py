@@ -9,6 +9,7 @@ from service.core.prediction import ImageFailure, Prediction
 from service.core.priority import Priority
 from service.core.selection import select_tasks
 from service.http.disconnect import unless_disconnected
+from service.http.model_choice import ModelName, VersionNumber, lot_of
 from service.http.openapi import PREDICT_REQUEST, error_responses
 from service.http.predict_input import read_predict_input
 from service.http.priority import HEADER as PRIORITY_HEADER
@@ -25,28 +26,30 @@ router = APIRouter(prefix="/v1", tags=["predict"])
 @router.post(
     "/predict",
     response_model=PredictResponse,
-    responses=error_responses(400, 413, 415, 422, 429, 500, 503, 504),
+    responses=error_responses(400, 404, 413, 415, 422, 429, 500, 503, 504),
     openapi_extra=PREDICT_REQUEST,
 )
-async def predict(request: Request) -> Response:
+async def predict(
+    request: Request, model: ModelName = None, version: VersionNumber = None
+) -> Response:
     """Ask any of the model's tasks about one or more images.
 
     With several images a bad one carries its own error and the others are answered; with one image
     the request fails. Answers keep the order asked.
     """
     services, record = services_of(request), record_of(request.scope)
-    model = services.core.holder.current()  # before the body is read
+    served = services.core.models.choose(model, version, lot_of(request))  # before the body is read
     deadline = record.started + request_timeout_s(request, services)
     priority = header_priority(request.headers.get(PRIORITY_HEADER))
     record.priority = None if priority is Priority.INTERACTIVE else priority.label
     services.core.predictor.check_room(deadline, priority)
     reading = read_predict_input(request, services.core.decoder, services.settings.max_images)
     given = await read_in_time(reading, services, deadline)
-    tasks = select_tasks(model.tasks, given.selectors)
-    record.images, record.tasks, record.bundle = len(given.images), len(tasks), model.digest
+    tasks = select_tasks(served.tasks, given.selectors)
+    record.images, record.tasks, record.bundle = len(given.images), len(tasks), served.digest
     prediction = await unless_disconnected(
         request.receive,
-        services.core.predictor.predict(model, given.images, tasks, deadline, priority),
+        services.core.predictor.predict(served, given.images, tasks, deadline, priority),
     )
     note_timing(record, prediction.timing)
     _raise_if_all_failed(prediction)

@@ -20,12 +20,20 @@ from model.network import build
 from model.repository import Repository
 from model.rows import RowBatch
 from model.tasks import Task
-from service.core.loader import RepositoryLoader
+from service.core.loader import RepositorySources
 from service.core.run_options import RunOptions
+from service.core.served import ServedModel
+
+
+def load(
+    root: Path, options: RunOptions, name: str = "small", version: int | None = None
+) -> ServedModel:
+    source = RepositorySources(root, options).of(name)
+    return source.load(source.published(version))
 
 
 def test_the_latest_version_is_loaded_with_what_the_bundle_says(repository: Path) -> None:
-    model = RepositoryLoader(repository, "small", None, RunOptions("masked"))()
+    model = load(repository, RunOptions("masked"))
     bundle = Repository(repository).read("small")
     assert (model.name, model.version, model.digest) == ("small", 1, bundle.digest)
     assert model.config == bundle.config
@@ -45,12 +53,12 @@ def test_what_was_never_published(
     repository: Path, name: str, version: int | None, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        RepositoryLoader(repository, name, version, RunOptions("masked"))()
+        load(repository, RunOptions("masked"), name, version)
 
 
 def test_an_unreadable_repository(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match="elsewhere"):
-        RepositoryLoader(tmp_path / "elsewhere", "small", None, RunOptions("masked"))()
+        load(tmp_path / "elsewhere", RunOptions("masked"))
 
 
 def test_a_damaged_bundle(repository: Path, tmp_path: Path) -> None:
@@ -59,7 +67,7 @@ def test_a_damaged_bundle(repository: Path, tmp_path: Path) -> None:
     weights = copy / "small" / "1" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(BundleError, match=r"model\.safetensors"):
-        RepositoryLoader(copy, "small", None, RunOptions("masked"))()
+        load(copy, RunOptions("masked"))
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +84,10 @@ def unsaturated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_precision_is_checked_against_masked_float32(unsaturated: Path) -> None:
-    exact = RepositoryLoader(unsaturated, "small", None, RunOptions("subnet"))()
+    exact = load(unsaturated, RunOptions("subnet"))
     assert exact.precision_error <= 1e-5
     options = RunOptions("subnet", precision="bfloat16")
-    rough = RepositoryLoader(unsaturated, "small", None, options)()
+    rough = load(unsaturated, options)
     assert rough.precision == "bfloat16"
     assert 1e-5 < rough.precision_error <= 0.02
 
@@ -87,4 +95,26 @@ def test_precision_is_checked_against_masked_float32(unsaturated: Path) -> None:
 def test_a_precision_beyond_the_bound_is_refused(unsaturated: Path) -> None:
     options = RunOptions("subnet", precision="bfloat16", max_probability_error=1e-6)
     with pytest.raises(ConfigError, match="max_probability_error"):
-        RepositoryLoader(unsaturated, "small", None, options)()
+        load(unsaturated, options)
+
+
+def test_versions_share_the_cut_weights_that_are_equal(unsaturated: Path, tmp_path: Path) -> None:
+    root = tmp_path / "models"
+    shutil.copytree(unsaturated, root)
+    store = Repository(root)
+    network = store.read("small").network()
+    with torch.no_grad():
+        for parameter in network.heads.parameters():
+            parameter.add_(1)
+    store.publish("small", network, {}, "# small\n")
+    shutil.copytree(root / "small", root / "other")
+    sources = RepositorySources(root, RunOptions("subnet"))
+    models = []
+    for name, version in (("small", 1), ("small", 2), ("other", 1)):
+        source = sources.of(name)
+        models.append(source.load(source.published(version)))
+        held = sources.cache.held_bytes
+        if len(models) == 1:
+            alone = held
+    assert alone > 0
+    assert held == alone

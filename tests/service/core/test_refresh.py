@@ -16,42 +16,59 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.errors import BundleError, RepositoryError, TaskRouteError, UnknownModelError
+from model.errors import (
+    BundleError,
+    RepositoryError,
+    TaskRouteError,
+    UnknownModelError,
+    UnknownVersionError,
+)
 from model.repository import Published
 from model.rows import RowBatch
 from service.core.clock import Clock, SystemClock
-from service.core.errors import LoadingError, ModelUnavailableError, NoPreviousModelError
+from service.core.errors import (
+    LoadFailedError,
+    LoadingError,
+    ModelUnavailableError,
+    NoPreviousModelError,
+)
+from service.core.plan import ModelPlan
 from service.core.prediction import EncodedImage, Prediction
 from service.core.served import ServedModel
 from service.core.serving import CoreOptions, ServingCore
 from service.core.source import ModelSource
-from tests.service.fakes import FakeClock, RecordingTelemetry, fake_forward, make_model
+from tests.service.fakes import FakeClock, RecordingTelemetry, fake_forward, make_model, sources_of
 from tests.service.pictures import picture
 
-OPTIONS = CoreOptions("fashion", warmup_s=0.0, drain_s=5.0, refresh_interval_s=3600.0)
+OPTIONS = CoreOptions((ModelPlan("fashion"),), warmup_s=0.0, drain_s=5.0, refresh_interval_s=3600.0)
 
 
 class Shelf(ModelSource):
-    """A repository that a test fills: a version, and what is wrong with it."""
+    """A model that a test fills: what LATEST names, and what is wrong with versions."""
 
     def __init__(self, version: int = 1) -> None:
         self.version = version
+        self.name = "fashion"
+        self.newest = 9
         self.stamp = "a"
         self.gone: Exception | None = None
         self.faults: dict[int, Exception] = {}
         self.loads: list[int] = []
         self.change: Callable[[ServedModel], None] = lambda model: None
 
-    def published(self) -> Published:
+    def published(self, version: int | None = None) -> Published:
         if self.gone is not None:
             raise self.gone
-        return Published(self.version, f"sha256:{self.version:064x}", self.stamp)
+        found = version or self.version
+        if found > self.newest:
+            raise UnknownVersionError(f"model 'fashion' has no version {found}", version=found)
+        return Published(found, f"sha256:{found:064x}", self.stamp)
 
     def load(self, published: Published) -> ServedModel:
         self.loads.append(published.version)
         if fault := self.faults.get(published.version):
             raise fault
-        model = make_model(version=published.version)
+        model = make_model(version=published.version, name=self.name)
         self.change(model)
         return model
 
@@ -62,6 +79,7 @@ class Site:
     def __init__(self, shelf: Shelf, core: ServingCore, telemetry: RecordingTelemetry) -> None:
         self.shelf, self.core, self.telemetry = shelf, core, telemetry
         self.look = core.refresher.look
+        self.pin = core.refresher.pin
 
     @property
     def serving(self) -> int | None:
@@ -84,7 +102,7 @@ async def following(
 ) -> AsyncIterator[Site]:
     """A started core that has had its first look."""
     shelf, telemetry = shelf or Shelf(), RecordingTelemetry()
-    core = ServingCore(options, shelf, telemetry, clock or SystemClock())
+    core = ServingCore(options, sources_of(shelf), telemetry, clock or SystemClock())
     await core.start()
     try:
         await asyncio.sleep(0)  # lets the first look begin
@@ -101,7 +119,7 @@ def run(scenario: Callable[[], object]) -> None:
 def test_a_new_version_is_loaded_beside_and_swapped_and_ready_stays_true() -> None:
     async def scenario() -> None:
         async with following() as site:
-            assert (site.serving, site.telemetry.serves) == (1, [1])
+            assert site.serving == 1
             reading = threading.Event()
             go = threading.Event()
 
@@ -119,7 +137,6 @@ def test_a_new_version_is_loaded_beside_and_swapped_and_ready_stays_true() -> No
             assert await look == "swapped"
             site.core.check_ready()
             assert (await site.ask()).model.version == 2
-            assert site.telemetry.serves == [1, 2]
             assert await site.look() == "unchanged"
             assert site.shelf.loads == [1, 2]
 
@@ -353,7 +370,8 @@ def test_a_pinned_version_is_looked_for_until_it_is_served_and_then_stays() -> N
     async def scenario() -> None:
         shelf = Shelf()
         shelf.faults[1] = BundleError("truncated")
-        async with following(shelf, replace(OPTIONS, pinned=True)) as site:
+        options = replace(OPTIONS, models=(ModelPlan("fashion", 1),))
+        async with following(shelf, options) as site:
             assert not site.core.refresher.follows
             assert site.serving is None
             shelf.faults.clear()
@@ -388,7 +406,7 @@ def test_looks_never_overlap() -> None:
 
 def test_before_the_first_look_is_over_it_is_loading() -> None:
     async def scenario() -> None:
-        core = ServingCore(OPTIONS, Shelf(), RecordingTelemetry(), SystemClock())
+        core = ServingCore(OPTIONS, sources_of(Shelf()), RecordingTelemetry(), SystemClock())
         with pytest.raises(LoadingError):
             core.holder.current()
 
@@ -440,5 +458,73 @@ def test_a_refused_version_is_gone_from_memory_although_its_reason_is_kept() -> 
             assert site.core.holder.refusal is not None
             gc.collect()
             assert [reference() for reference in alive] == [None]
+
+    run(scenario)
+
+
+def test_a_version_that_cannot_be_served_is_not_pinned_either() -> None:
+    async def scenario() -> None:
+        async with following() as site:
+            await site.publish(2)
+            site.core.refresher.roll_back()
+            site.shelf.faults[3] = BundleError("truncated")
+            with pytest.raises(LoadFailedError, match="truncated; version 1 goes on answering"):
+                await site.pin(3)
+            with pytest.raises(UnknownVersionError):
+                await site.pin(77)
+            refresher = site.core.refresher
+            assert (refresher.version, refresher.unreadable) == (None, None)
+            assert (site.serving, site.core.holder.refusal) == (1, None)
+            assert await site.look() == "unchanged", "what the rollback left stays left"
+            assert await site.publish(4) == "swapped"
+
+    run(scenario)
+
+
+def test_a_pin_is_followed_by_nothing_until_it_is_taken_back() -> None:
+    async def scenario() -> None:
+        async with following() as site:
+            await site.publish(2)
+            assert await site.pin(1) == "swapped"
+            assert site.shelf.loads == [1, 2], "the one before was still in memory"
+            assert await site.publish(3) == "unchanged"
+            assert (site.serving, site.core.refresher.follows) == (1, False)
+            assert await site.pin(None) == "swapped"
+            assert (site.serving, site.core.refresher.follows) == (3, True)
+
+    run(scenario)
+
+
+def test_looking_only_at_the_start_goes_on_until_there_is_a_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.core.refresh._FIRST_RETRY_S", 0.001)
+
+    async def scenario() -> None:
+        shelf = Shelf()
+        shelf.gone = UnknownModelError("repository /models has no model 'fashion'")
+        async with following(shelf, replace(OPTIONS, refresh_interval_s=0.0)) as site:
+            assert site.core.holder.state == "refused"
+            shelf.gone = None
+            async with asyncio.timeout(20):
+                while site.serving is None:  # noqa: ASYNC110 - the loader's thread
+                    await asyncio.sleep(0.002)
+            shelf.version = 2
+            await asyncio.sleep(0.05)
+            assert site.serving == 1
+            assert not site.core.refresher.follows
+
+    run(scenario)
+
+
+def test_what_was_unloaded_stays_so_until_told_otherwise() -> None:
+    async def scenario() -> None:
+        async with following() as site:
+            await site.core.models.unload("fashion", None)
+            assert await site.publish(2) == "unchanged"
+            with pytest.raises(ModelUnavailableError, match="models/fashion/load serves it again"):
+                site.core.check_ready()
+            assert await site.core.models.load("fashion", None) == "swapped"
+            assert site.serving == 2
 
     run(scenario)

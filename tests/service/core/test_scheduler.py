@@ -204,7 +204,7 @@ def test_batches_teach_the_cost_model() -> None:
     for count in (1, 5, 20, 2, 10, 30):
         bench.ask(values=range(count))
         bench.run_all()
-    fixed, per_row = bench.scheduler.costs()["fake"]
+    fixed, per_row = bench.scheduler.costs(bench.model)["fake"]
     assert fixed == pytest.approx(0.05, rel=0.01)
     assert per_row == pytest.approx(0.01, rel=0.01)
     assert bench.scheduler.rows_per_second == pytest.approx(68 / (6 * 0.05 + 0.68), rel=0.1)

@@ -25,20 +25,23 @@ from service.core.errors import (
     OverloadedError,
 )
 from service.core.limits import SchedulerLimits
+from service.core.plan import ModelPlan
 from service.core.prediction import EncodedImage, ImageAnswer, ImageFailure, Prediction
 from service.core.served import ServedModel
 from service.core.serving import CoreOptions, ServingCore
-from service.core.source import ModelLoader
 from tests.service.fakes import (
     FakeForward,
+    Load,
     RecordingTelemetry,
     expected_logit,
     fake_forward,
     make_model,
+    sources_of,
 )
 from tests.service.pictures import TRUNCATED, picture
 
-OPTIONS = CoreOptions("fashion", warmup_s=0.0, drain_s=5.0)
+PLANS = (ModelPlan("fashion"),)
+OPTIONS = CoreOptions(PLANS, warmup_s=0.0, drain_s=5.0)
 
 
 class Gate:
@@ -55,10 +58,10 @@ class Gate:
 
 @asynccontextmanager
 async def serving(
-    load: ModelLoader, options: CoreOptions = OPTIONS, *, ready: bool = True
+    load: Load, options: CoreOptions = OPTIONS, *, ready: bool = True
 ) -> AsyncIterator[tuple[ServingCore, RecordingTelemetry]]:
     telemetry = RecordingTelemetry()
-    core = ServingCore(options, load, telemetry, SystemClock())
+    core = ServingCore(options, sources_of(load), telemetry, SystemClock())
     await core.start()
     if ready:
         await until(lambda: core.holder.state == "ready")
@@ -220,7 +223,7 @@ def test_a_deadline_answers_although_the_engine_is_busy() -> None:
 def test_a_refused_request_costs_no_decoding() -> None:
     async def scenario() -> None:
         options = CoreOptions(
-            "fashion", warmup_s=0.0, scheduler=SchedulerLimits(max_batch_rows=2, max_queue_rows=2)
+            PLANS, warmup_s=0.0, scheduler=SchedulerLimits(max_batch_rows=2, max_queue_rows=2)
         )
         async with serving(make_model, options) as (core, telemetry):
             gate = Gate()
@@ -262,7 +265,7 @@ def test_stopping_answers_what_is_in_flight_and_refuses_the_rest() -> None:
 
 def test_a_drain_is_bounded() -> None:
     async def scenario() -> None:
-        options = CoreOptions("fashion", warmup_s=0.0, drain_s=0.1)
+        options = CoreOptions(PLANS, warmup_s=0.0, drain_s=0.1)
         async with serving(make_model, options) as (core, _):
             gate = Gate()
             fake_forward(core.holder.current()).fault = gate
@@ -361,11 +364,9 @@ def test_a_network_that_answers_nan_is_refused_at_warm_up() -> None:
 
 def test_warm_up_asks_every_task_and_grows_the_batches() -> None:
     async def scenario() -> FakeForward:
-        options = CoreOptions(
-            "fashion", warmup_s=60.0, scheduler=SchedulerLimits(max_batch_rows=32)
-        )
+        options = CoreOptions(PLANS, warmup_s=60.0, scheduler=SchedulerLimits(max_batch_rows=32))
         async with serving(lambda: make_model(tasks=70), options) as (core, _):
-            assert core.scheduler.costs()["fake"][1] > 0.0
+            assert core.scheduler.costs(core.holder.current())["fake"][1] > 0.0
             return fake_forward(core.holder.current())
 
     forward = asyncio.run(scenario())

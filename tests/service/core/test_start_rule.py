@@ -54,7 +54,7 @@ def test_batches_with_faults_teach_nothing() -> None:
     slow = report(300, 90.0)
     slow.failures["oom"] += 1
     rule.ran(slow)
-    fixed, per_row = rule.costs()["fake"]
+    fixed, per_row = rule.costs(MODEL)["fake"]
     assert fixed == pytest.approx(0.0, abs=1e-9)
     assert per_row == pytest.approx(0.01)
 

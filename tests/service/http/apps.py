@@ -10,12 +10,11 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from service.core.source import ModelLoader, ModelSource
 from service.cpu import CpuBudget
 from service.http.app import create_app
 from service.http.services import Services
 from service.settings import Settings
-from tests.service.fakes import make_model
+from tests.service.fakes import Load, make_model, sources_of
 
 
 def make_settings(**changes: Any) -> Settings:
@@ -23,8 +22,10 @@ def make_settings(**changes: Any) -> Settings:
     return Settings(**given)
 
 
-def make_app(load: ModelSource | ModelLoader = make_model, **changes: Any) -> FastAPI:
-    return create_app(make_settings(**changes), load=load, cpu=CpuBudget(2, "affinity", None))
+def make_app(load: Load = make_model, **changes: Any) -> FastAPI:
+    settings = make_settings(**changes)
+    sources = sources_of(load, settings.model_plans()[0].name)
+    return create_app(settings, sources=sources, cpu=CpuBudget(2, "affinity", None))
 
 
 def services(app: FastAPI) -> Services:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
+import httpx
 import pytest
 
 from model.errors import BundleError, RepositoryError
 from tests.service.core.test_refresh import Shelf
 from tests.service.http.apps import assert_error, make_app, running, send
+from tests.service.pictures import picture
 
 
-@pytest.mark.parametrize("path", ["/v1/admin/refresh", "/v1/admin/rollback"])
-def test_without_keys_nobody_may_unless_a_setting_says_so(path: str) -> None:
-    response = send(make_app(), "POST", path)
+@pytest.mark.parametrize("action", ["refresh", "rollback", "pin", "canary", "shadow"])
+def test_without_keys_nobody_may_unless_a_setting_says_so(action: str) -> None:
+    response = send(make_app(), "POST", f"/v1/admin/{action}", json={"version": 1})
     assert_error(response, 403, "admin_off")
     assert "open_admin" in response.json()["error"]
 
@@ -39,7 +42,10 @@ def test_refresh_and_rollback_change_what_answers_and_the_model_page_tells() -> 
             assert "taskroute_model_rollbacks_total 1.0" in metrics
             assert 'taskroute_model_loads_total{result="ok"} 2.0' in metrics
             assert 'taskroute_model_info{arch="vgg11_bn",device="cpu"' in metrics
-            assert metrics.count("taskroute_model_info{") == 1
+            assert re.findall(r'taskroute_model_info{.*role="(\w+)".*version="(\d)"', metrics) == [
+                ("stable", "1"),
+                ("previous", "2"),
+            ]
             assert "taskroute_repository_read_timestamp_seconds 0.0" not in metrics
 
     asyncio.run(scenario())
@@ -61,5 +67,95 @@ def test_what_is_refused_or_unreadable_is_told_and_ready_stays() -> None:
             page = (await client.get("/v1/model")).json()
             assert page["refresh"]["unreadable"] == "/models cannot be read"
             assert (await client.get("/v2/health/ready")).status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_a_version_is_pinned_and_let_go_again() -> None:
+    async def scenario() -> None:
+        shelf = Shelf(version=2)
+        async with running(make_app(shelf, open_admin=True)) as client:
+
+            async def pin(version: int | None) -> httpx.Response:
+                return await client.post("/v1/admin/pin", json={"version": version})
+
+            body = (await pin(1)).json()
+            assert (body["outcome"], body["model"]["version"]) == ("swapped", 1)
+            [place] = (await client.get("/v1/models")).json()["models"][0]["places"]
+            assert (place["wanted"], place["version"]) == (1, 1)
+            assert_error(await pin(77), 404, "unknown_version")
+            shelf.faults[3] = BundleError("model.safetensors is truncated")
+            assert_error(await pin(3), 422, "load_failed")
+            page = (await client.get("/v1/model")).json()
+            assert (page["version"], page["reason"], page["refresh"]["follows"]) == (1, None, False)
+            body = (await pin(None)).json()
+            assert (body["outcome"], body["model"]["version"]) == ("swapped", 2)
+            assert (await client.get("/v1/model")).json()["refresh"]["follows"]
+            assert_error(await pin(0), 422, "invalid_field")
+
+    asyncio.run(scenario())
+
+
+def test_a_canary_answers_its_share_or_who_asks_for_it_until_it_is_ended() -> None:
+    async def scenario() -> None:
+        async with running(make_app(Shelf(), open_admin=True)) as client:
+
+            async def version(**headers: str) -> int:
+                headers = {name.replace("_", "-"): value for name, value in headers.items()}
+                headers["Content-Type"] = "image/png"
+                response = await client.post("/v1/predict", content=picture(), headers=headers)
+                found: int = response.json()["model"]["version"]
+                return found
+
+            async def canary(**body: object) -> httpx.Response:
+                return await client.post("/v1/admin/canary", json=body)
+
+            assert await version(X_Canary="always") == 1
+            body = (await canary(version=2, share=0.5)).json()
+            assert (body["outcome"], body["model"]["version"]) == ("swapped", 2)
+            assert await version(X_Canary="always") == 2
+            assert await version(X_Canary="never") == 1
+            keys = [f"user-{number}" for number in range(40)]
+            first = [await version(X_Canary_Key=key) for key in keys]
+            assert 8 < first.count(2) < 32
+            assert [await version(X_Canary_Key=key) for key in keys] == first
+            assert [await version(X_Request_ID=key) for key in keys] == first
+            assert (await canary(version=2, share=1)).json()["outcome"] == "unchanged"
+            assert {await version(X_Canary_Key=key) for key in keys} == {2}
+            wrong = {"X-Canary": "yes", "Content-Type": "image/png"}
+            response = await client.post("/v1/predict", content=picture(), headers=wrong)
+            assert_error(response, 422, "invalid_field")
+            path = "/v2/models/fashion/infer"
+            assert_error(await client.post(path, headers=wrong), 400, "invalid_field")
+            text = (await client.get("/metrics")).text
+            ok = 'taskroute_model_requests_total{model="fashion",outcome="ok",version="2"}'
+            assert float(text.split(ok)[1].split()[0]) == 41 + 3 * first.count(2)
+            card = (await client.get("/v1/models")).json()["models"][0]
+            assert card["canary_share"] == 1
+            assert [(v["version"], v["roles"]) for v in card["versions"]] == [
+                (1, ["stable"]),
+                (2, ["canary"]),
+            ]
+            assert_error(await canary(version=77, share=0.1), 404, "unknown_version")
+            assert await version(X_Canary="always") == 2
+            assert (await canary(version=None)).json()["model"] is None
+            assert await version(X_Canary="always") == 1
+
+    asyncio.run(scenario())
+
+
+def test_more_versions_than_there_is_room_for_are_refused() -> None:
+    async def scenario() -> None:
+        app = make_app(Shelf(), open_admin=True, max_versions=2)
+        async with running(app) as client:
+            load = "/v2/repository/models/fashion/load"
+            body = {"parameters": {"version": 2}}
+            assert (await client.post(load, json=body)).status_code == 200
+            body = {"parameters": {"version": 3}}
+            details = assert_error(await client.post(load, json=body), 409, "too_many_versions")
+            assert details == {"served": 2, "max_versions": 2}
+            for action in ("canary", "shadow"):
+                response = await client.post(f"/v1/admin/{action}", json={"version": 3})
+                assert_error(response, 409, "too_many_versions")
 
     asyncio.run(scenario())

@@ -37,13 +37,11 @@ def test_predict_documents_its_three_forms_with_examples(document: dict[str, Any
     example = content["application/json"]["example"]
     Draft202012Validator(content["application/json"]["schema"]).validate(example)
     assert {parameter["name"] for parameter in operation["parameters"]} == {
-        "tasks",
-        "X-Request-Timeout-Ms",
-        "X-Request-Priority",
-        "X-Request-ID",
+        *("tasks", "model", "version", "X-Canary", "X-Canary-Key"),
+        *("X-Request-Timeout-Ms", "X-Request-Priority", "X-Request-ID"),
     }
     assert set(operation["responses"]) == {
-        *("200", "400", "413", "415", "422", "429", "500", "503", "504")
+        *("200", "400", "404", "413", "415", "422", "429", "500", "503", "504")
     }
     for status in ("429", "503"):
         assert "Retry-After" in operation["responses"][status]["headers"]
@@ -65,7 +63,7 @@ def test_the_examples_of_answers_are_valid(document: dict[str, Any]) -> None:
 def test_answers_keep_to_their_schemas(document: dict[str, Any]) -> None:
     async def scenario() -> None:
         async with running(make_app()) as client:
-            for path in ("/v1/tasks", "/v1/model", "/v1/limits", "/v2/health/ready"):
+            for path in ("/v1/tasks", "/v1/model", "/v1/models", "/v1/limits", "/v2/health/ready"):
                 response = await client.get(path)
                 schema(document, path, "get", "200").validate(response.json())
             files = [("image", ("a", picture())), ("image", ("b", TRUNCATED))]

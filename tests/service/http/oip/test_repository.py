@@ -1,4 +1,4 @@
-"""The repository: its index is what is published; load takes the newest; unload says no."""
+"""The repository: its index is what is published; load takes the newest, or one beside it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import pytest
 from fastapi import FastAPI
 
 from model.repository import Repository
-from service.core.loader import RepositoryLoader
+from service.core.loader import RepositorySources
 from service.core.run_options import RunOptions
 from tests.service.http.apps import assert_error, make_app, running, send
 
 INDEX = "/v2/repository/index"
 LOAD = "/v2/repository/models/small/load"
+UNLOAD = "/v2/repository/models/small/unload"
 
 
 @pytest.fixture
@@ -28,9 +29,9 @@ def growing(repository: Path, tmp_path: Path) -> Path:
 
 
 def app_of(root: Path, **changes: Any) -> FastAPI:
-    loader = RepositoryLoader(root, "small", None, RunOptions(strategy="masked"))
+    sources = RepositorySources(root, RunOptions(strategy="masked"))
     given = {"repository": root, "model": "small", "open_admin": True} | changes
-    return make_app(loader, **given)
+    return make_app(sources, **given)
 
 
 def publish(root: Path) -> int:
@@ -51,7 +52,7 @@ def test_the_index_lists_what_is_published_and_what_answers(growing: Path) -> No
                 ("small", "2", "UNAVAILABLE"),
             ]
             other, ready, second = (entry["reason"] for entry in entries)
-            assert "'small' only" in other
+            assert "does not serve the model" in other
             assert (ready, second) == ("", "version 1 answers")
             entries = (await client.post(INDEX, json={"ready": True})).json()
             assert [(x["name"], x["version"]) for x in entries] == [("small", "1")]
@@ -121,15 +122,74 @@ def test_a_repository_that_is_gone_fails_the_load(growing: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_unload_is_not_supported_and_says_what_to_do() -> None:
-    path = "/v2/repository/models/fashion/unload"
-    response = send(make_app(open_admin=True), "POST", path)
-    assert_error(response, 501, "not_supported")
-    assert "stop the process" in response.json()["error"]
+def test_a_model_that_was_unloaded_answers_503_until_it_is_loaded_again(growing: Path) -> None:
+    async def scenario() -> None:
+        async with running(app_of(growing)) as client:
+            for _ in range(2):
+                assert (await client.post(UNLOAD)).json() == {}
+            for path in ("/v2/models/small/ready", "/v2/health/ready", "/v1/tasks"):
+                response = await client.get(path)
+                assert assert_error(response, 503, "model_unavailable") == {"reason": "unloaded"}
+            [entry] = (await client.post(INDEX)).json()
+            assert (entry["state"], entry["reason"]) == ("UNAVAILABLE", "unloaded")
+            assert (await client.post(INDEX, json={"ready": True})).json() == []
+            assert "taskroute_model_info{" not in (await client.get("/metrics")).text
+            assert (await client.post(LOAD)).json() == {}
+            assert (await client.get("/v2/health/ready")).status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_another_model_of_the_repository_is_loaded_and_answers_by_its_name(growing: Path) -> None:
+    async def scenario() -> None:
+        shutil.copytree(growing / "small", growing / "other")
+        async with running(app_of(growing)) as client:
+            assert_error(await client.get("/v2/models/other/ready"), 404, "unknown_model")
+            assert (await client.post("/v2/repository/models/other/load")).json() == {}
+            assert (await client.get("/v2/models/other/ready")).json()["ready"] is True
+            entries = (await client.post(INDEX)).json()
+            assert {(x["name"], x["state"]) for x in entries} == {
+                ("other", "READY"),
+                ("small", "READY"),
+            }
+
+    asyncio.run(scenario())
+
+
+def test_the_parameter_version_loads_one_beside_and_takes_it_out_again(growing: Path) -> None:
+    async def scenario() -> None:
+        publish(growing)
+        async with running(app_of(growing)) as client:
+
+            async def served() -> list[str]:
+                found: list[str] = (await client.get("/v2/models/small")).json()["versions"]
+                return found
+
+            second = "/v2/models/small/versions/2/ready"
+            assert await served() == ["2"]
+            for given in ("1", 1):
+                body = {"parameters": {"version": given}}
+                assert (await client.post(LOAD, json=body)).json() == {}
+                assert await served() == ["1", "2"]
+            first = await client.get("/v2/models/small/versions/1")
+            assert first.json()["properties"]["version"] == "1"
+            body = {"parameters": {"version": 2}}
+            assert_error(await client.post(UNLOAD, json=body), 409, "version_in_use")
+            assert (await client.get(second)).status_code == 200
+            body = {"parameters": {"version": 1}}
+            assert (await client.post(UNLOAD, json=body)).json() == {}
+            assert await served() == ["2"]
+            body = {"parameters": {"version": 7}}
+            assert_error(await client.post(LOAD, json=body), 404, "unknown_version")
+            for bad in (b"true", b"0", b'"x"', b"[]"):
+                content = b'{"parameters": {"version": %s}}' % bad
+                assert_error(await client.post(LOAD, content=content), 400, "invalid_field")
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("verb", ["load", "unload"])
-def test_load_and_unload_are_for_administrators_and_the_served_model(verb: str) -> None:
+def test_load_and_unload_are_for_administrators_and_models_that_there_are(verb: str) -> None:
     path = "/v2/repository/models/{}/" + verb
     assert_error(send(make_app(), "POST", path.format("fashion")), 403, "admin_off")
     response = send(make_app(open_admin=True), "POST", path.format("other"))
