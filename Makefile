@@ -1,6 +1,6 @@
 # Everything a newcomer or CI types. Needs Python 3.11 (or 3.12) with venv, and make; sets up the rest.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve train test test-slow check format bench lock clean
+.PHONY: help venv demo serve train test test-slow fuzz check format bench lock clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -10,6 +10,7 @@ MODEL ?= fashion
 DATA ?= builtin:fashion
 # Convolutions this small gain nothing from many threads, and lose from more threads than cores.
 TEST_THREADS ?= 1
+BUDGET ?= 600
 FAST := not slow and not gpu and not docker
 
 help: ## list these commands
@@ -43,6 +44,9 @@ test: check ## everything that CI runs
 
 test-slow: venv ## the tests that take minutes, a GPU or Docker
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -m "not ($(FAST))"
+
+fuzz: venv ## schemathesis against a server process, BUDGET seconds (600)
+	$(BIN)/python -m tests.service.hardening.fuzz --budget $(BUDGET)
 
 format: venv ## rewrite the sources as `check` wants them
 	$(BIN)/ruff check --fix

@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
         made.add_argument(
             flag(name),
             dest=name,
+            **({"nargs": "?", "const": "true"} if field.annotation is bool else {}),
             metavar=_metavar(field),
             default=argparse.SUPPRESS,
             help=_help(field),

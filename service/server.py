@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import sys
+from functools import partial
 from types import FrameType
 
 import torch
@@ -79,12 +80,13 @@ def serve(settings: Settings) -> None:
     cpu = cpu_budget()
     set_threads(settings, cpu)
     app = create_app(settings, cpu=cpu)
+    services: Services = app.state.services
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         workers=1,
-        http=Connection,  # type: ignore[arg-type]  # asyncio's other kind of protocol
+        http=partial(Connection, metrics=services.metrics),  # type: ignore[arg-type]
         log_config=None,
         access_log=False,
         server_header=False,
@@ -95,4 +97,4 @@ def serve(settings: Settings) -> None:
     # process would end as if it had been killed.
     signal.signal(signal.SIGTERM, _end_cleanly)
     with contextlib.suppress(KeyboardInterrupt):
-        Server(config, app.state.services).run()
+        Server(config, services).run()

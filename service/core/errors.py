@@ -9,7 +9,9 @@
         │   │   ├── DuplicateTaskError      duplicate_task         the same selector twice
         │   │   └── NoImagesError           no_images
         │   ├── UnsupportedMediaTypeError unsupported_media_type   no such form of body
-        │   ├── BodyTooLargeError         body_too_large
+        │   ├── HeadTooLargeError         head_too_large           request line and headers
+    │   ├── HeadTimeoutError          head_timeout             headers that never end
+    │   ├── BodyTooLargeError         body_too_large
         │   ├── TooManyImagesError        too_many_images
         │   ├── TooManyRowsError          too_many_rows            more than the queue can hold
         │   ├── LoadFailedError           load_failed              what is published is refused
@@ -90,6 +92,18 @@ class UnsupportedMediaTypeError(RequestError):
     """A Content-Type or Content-Encoding that is not one of the accepted ones."""
 
     code = "unsupported_media_type"
+
+
+class HeadTooLargeError(RequestError):
+    """More bytes of request line and headers than are read."""
+
+    code = "head_too_large"
+
+
+class HeadTimeoutError(RequestError):
+    """Headers that did not come to an end in time."""
+
+    code = "head_timeout"
 
 
 class BodyTooLargeError(RequestError):

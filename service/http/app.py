@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -19,6 +20,8 @@ from service.http.middleware.body_limit import BodyLimit
 from service.http.middleware.keys import Keys
 from service.http.middleware.request_id import RequestId
 from service.http.middleware.shield import Shield
+from service.http.middleware.unread import Unread
+from service.http.openapi import complete
 from service.http.routes import (
     admin,
     catalogue,
@@ -33,6 +36,14 @@ from service.http.services import Services
 from service.key_file import KeyRing
 from service.metrics import Metrics
 from service.settings import Settings
+
+
+class App(FastAPI):
+    """FastAPI, whose description of itself tells what middleware answers, too."""
+
+    def openapi(self) -> dict[str, Any]:
+        services: Services = self.state.services
+        return complete(super().openapi(), keys=services.settings.api_keys_file is not None)
 
 
 def create_app(
@@ -63,7 +74,7 @@ def create_app(
         yield
         await core.stop()
 
-    app = FastAPI(
+    app = App(
         title="TaskRoute",
         summary="Many image attributes from one routed network.",
         version=_version(),
@@ -85,6 +96,7 @@ def create_app(
     )
     if settings.api_keys_file is not None:
         app.add_middleware(Keys, ring=KeyRing(settings.api_keys_file, clock))
+    app.add_middleware(Unread)
     app.add_middleware(Shield)
     app.add_middleware(Access, clock=clock, metrics=counts)
     app.add_middleware(RequestId, clock=clock)

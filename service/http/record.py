@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
+ACCESS_LOGGER = "service.access"
+UNMATCHED = "unmatched"  # the route of requests that got to none
+
 _KEY = "taskroute.record"
 
 

@@ -45,6 +45,12 @@ def test_print_config_prints_what_is_in_force(
     assert (shown["max_batch_rows"], shown["max_images"], shown["model"]) == (17, 3, "fashion")
 
 
+def test_a_switch_needs_no_value(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*GIVEN, "--open-admin", "--keep-previous", "false", "--print-config"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["open_admin"], shown["keep_previous"]) == (True, False)
+
+
 def test_print_config_masks_secrets() -> None:
     class WithSecret(Settings):
         key: pydantic.SecretStr = pydantic.SecretStr("hunter2")

@@ -15,7 +15,7 @@ import torch
 from model.repository import Repository
 from model.store import LATEST
 from tests.service.pictures import picture
-from tests.service.test_server import Server, answers, serving
+from tests.service.server_process import Server, answers, serving
 
 CLIENTS = 20
 TASKS = "t0,shoe,kind"

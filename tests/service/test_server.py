@@ -5,96 +5,29 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.service.conftest import TASKS
 from tests.service.pictures import NOT_AN_IMAGE, TRUNCATED, huge_png, picture
+from tests.service.server_process import Server, answers, serving
+from tests.service.small_model import TASKS
 
-START_LIMIT_S = 120
 NAMES = [task.name for task in TASKS]
-
-
-@dataclass
-class Server:
-    """A running ``python -m service``; its log is read in the background."""
-
-    process: subprocess.Popen[str]
-    log: list[dict[str, Any]] = field(default_factory=list)
-    url: str = ""
-
-    def read_log(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.log.append(json.loads(line))
-
-    def wait_for(self, message: str) -> dict[str, Any]:
-        until = time.monotonic() + START_LIMIT_S
-        while time.monotonic() < until:
-            for line in list(self.log):
-                if line["message"] == message:
-                    return line
-            assert self.process.poll() is None, self.log
-            time.sleep(0.02)
-        raise AssertionError(f"no log line {message!r}: {self.log}")
-
-    def metric(self, name: str) -> float:
-        text = httpx.get(f"{self.url}/metrics").text
-        return sum(float(x.split()[-1]) for x in text.splitlines() if x.startswith(name))
-
-
-@contextmanager
-def serving(repository: Path, *flags: str, ready: bool = True) -> Iterator[Server]:
-    command = [sys.executable, "-m", "service", "--repository", str(repository)]
-    command += ["--model", "small", "--port", "0", "--strategy", "subnet", "--threads", "1", *flags]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("TASKROUTE_")}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    server = Server(process)
-    reader = threading.Thread(target=server.read_log)
-    reader.start()
-    try:
-        server.url = server.wait_for("listening")["url"]
-        if ready:
-            server.wait_for("model is ready")
-        yield server
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.wait(60)
-        reader.join()
-        assert process.stderr is not None
-        process.stderr.close()
 
 
 @pytest.fixture(scope="module")
 def server(repository: Path) -> Iterator[Server]:
     with serving(repository, "--max-images", "40") as found:
         yield found
-
-
-def answers(body: dict[str, Any]) -> list[dict[str, list[float]]]:
-    """For each image: task -> numbers."""
-    return [
-        {
-            row["task"]: [row["probability"], *row.get("probabilities", {}).values()]
-            for row in result["predictions"]
-        }
-        for result in body["results"]
-    ]
 
 
 def test_twenty_clients_with_mixed_tasks_get_what_each_gets_alone(server: Server) -> None:

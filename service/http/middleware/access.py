@@ -7,15 +7,14 @@ import logging
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.core.clock import Clock
-from service.http.record import RequestRecord, record_of
+from service.http.record import ACCESS_LOGGER, UNMATCHED, RequestRecord, record_of
 from service.metrics import Metrics
 
-logger = logging.getLogger("service.access")
+logger = logging.getLogger(ACCESS_LOGGER)
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Asked every few seconds by machines: counted, but logged only when something is wrong.
 _QUIET_ROUTES = frozenset({"/v2/health/live", "/v2/health/ready", "/metrics"})
-_NO_ROUTE = "unmatched"
 
 
 class Access:
@@ -46,7 +45,7 @@ class Access:
             self._finish(scope, record_of(scope), status)
 
     def _finish(self, scope: Scope, record: RequestRecord, status: int) -> None:
-        route = getattr(scope.get("route"), "path", _NO_ROUTE)
+        route = getattr(scope.get("route"), "path", UNMATCHED)
         method = scope["method"] if scope["method"] in _METHODS else "other"
         seconds = self._clock.now() - record.started
         self._metrics.http_request(route, method, status, seconds)

@@ -37,11 +37,7 @@ class Keys:
             except AccessError as error:
                 record = record_of(scope)
                 record.code = error.code
-                response = error_response(error, record.request_id)
-                if _has_body(scope):
-                    # Or the server would go on reading the body, to throw it away.
-                    response.headers["Connection"] = "close"
-                await response(scope, receive, send)
+                await error_response(error, record.request_id)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -76,8 +72,3 @@ def _presented(headers: Headers) -> str | None:
         return key
     scheme, _, key = headers.get("authorization", "").strip().partition(" ")
     return key.strip() if scheme.lower() == "bearer" and key.strip() else None
-
-
-def _has_body(scope: Scope) -> bool:
-    headers = Headers(scope=scope)
-    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"

@@ -29,7 +29,7 @@ from service.client.retries import retry_after_s
 from service.key_file import make_key, write_keys
 from tests.service.client.fake import OK, Script, refusal
 from tests.service.pictures import TRUNCATED, picture
-from tests.service.test_server import Server, serving
+from tests.service.server_process import Server, serving
 
 
 def test_answers_are_typed() -> None:

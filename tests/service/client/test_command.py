@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from service.client.__main__ import main
-from tests.service.conftest import TASKS
 from tests.service.pictures import NOT_AN_IMAGE, picture
-from tests.service.test_server import Server, serving
+from tests.service.server_process import Server, serving
+from tests.service.small_model import TASKS
 
 
 @pytest.fixture(scope="module")

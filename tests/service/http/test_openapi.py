@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
+from service.key_file import make_key, write_keys
 from tests.service.http.apps import make_app, running, send
 from tests.service.pictures import TRUNCATED, picture
 
@@ -41,7 +43,7 @@ def test_predict_documents_its_three_forms_with_examples(document: dict[str, Any
         *("X-Request-Timeout-Ms", "X-Request-Priority", "X-Request-ID"),
     }
     assert set(operation["responses"]) == {
-        *("200", "400", "404", "413", "415", "422", "429", "500", "503", "504")
+        *("200", "400", "404", "408", "413", "415", "422", "429", "431", "500", "503", "504")
     }
     for status in ("429", "503"):
         assert "Retry-After" in operation["responses"][status]["headers"]
@@ -87,3 +89,17 @@ def test_every_operation_has_a_summary_and_documented_errors(document: dict[str,
 
 def test_the_page_of_documentation_is_there() -> None:
     assert "openapi.json" in send(make_app(), "GET", "/docs").text
+
+
+def test_with_keys_guarded_operations_say_so_and_probes_do_not(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    write_keys(path, [make_key(["predict"])[1]])
+    found = send(make_app(api_keys_file=path), "GET", "/openapi.json").json()
+    guarded = found["paths"]["/v1/predict"]["post"]
+    assert {name for way in guarded["security"] for name in way} == set(
+        found["components"]["securitySchemes"]
+    )
+    assert {"401", "403"} <= set(guarded["responses"])
+    for probe in ("/v2/health/live", "/metrics", "/v2/models/{name}/ready"):
+        assert "security" not in found["paths"][probe]["get"]
+        assert "401" not in found["paths"][probe]["get"]["responses"]

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from tests.service.pictures import NOT_AN_IMAGE, picture
-from tests.service.test_server import Server, serving
+from tests.service.server_process import Server, serving
 
 pytestmark = pytest.mark.browser
 

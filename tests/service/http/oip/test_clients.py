@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tests.service.conftest import TASKS
 from tests.service.pictures import NOT_AN_IMAGE, picture
-from tests.service.test_server import Server, serving
+from tests.service.server_process import Server, serving
+from tests.service.small_model import TASKS
 
 # KServe's client needs an older protobuf and dateutil than ours: an environment of its own.
 KSERVE = Path(os.environ.get("KSERVE_PYTHON") or ROOT / "build" / "kserve" / "bin" / "python")
