@@ -26,6 +26,10 @@ ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP")
 _JPEG_SIGNATURE = b"\xff\xd8"
 _PNG_SIGNATURE = b"\x89PNG"
 _ANIMATION_CHUNKS = (b"acTL", b"fcTL", b"fdAT")
+# Encoders of progressive files write about ten. Each goes over the whole picture but may have only
+# a few bytes: megabytes of them would keep a decoder busy for minutes.
+_MAX_SCANS = 100
+_START_OF_SCAN = b"\xff\xda"  # never within a scan's own data
 _ORIENTATION_TAG = 0x0112
 _EXIF_INTEGERS = {1: "B", 3: "H", 4: "L"}  # TIFF field types that hold one unsigned integer
 # Grey levels of 2 and 4 bits are decoded to 0..255, but the transparent level is given as stored.
@@ -63,6 +67,8 @@ def open_image(data: bytes) -> OpenedImage:
         opened = _open(data)
     except Image.DecompressionBombError as error:
         raise ImageTooLargeError(f"the image is too large to open: {error}") from error
+    except InvalidImageError:
+        raise
     except Exception as error:
         # Whatever a parser trips over in bytes from outside is a fault of those bytes.
         raise InvalidImageError(
@@ -80,6 +86,8 @@ def open_image(data: bytes) -> OpenedImage:
 def _open(data: bytes) -> OpenedImage | None:
     """The image by its signature; None for any other type."""
     if data.startswith(_JPEG_SIGNATURE):
+        if (scans := data.count(_START_OF_SCAN)) > _MAX_SCANS:
+            raise InvalidImageError(f"the JPEG has {scans} scans; the limit is {_MAX_SCANS}")
         return OpenedImage(_Jpeg(io.BytesIO(data)), "JPEG", 1)
     if data.startswith(_PNG_SIGNATURE):
         still, frames = _still_png(data)

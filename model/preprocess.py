@@ -77,7 +77,7 @@ def load_image(
             pixels=width * height,
             max_image_pixels=limits.max_pixels,
         )
-    pixels = _resize(_to_rgb(_decode(opened, spec), spec.background), spec)
+    pixels = _resize(_decode(opened, spec), spec)
     return LoadedImage(pixels, width, height, opened.format, opened.frames)
 
 
@@ -95,7 +95,7 @@ def load_pixels(array: Pixels, spec: PreprocessConfig) -> Pixels:
 
 
 def _decode(opened: OpenedImage, spec: PreprocessConfig) -> Image.Image:
-    """All pixels of the first frame, turned as its EXIF orientation says."""
+    """All pixels of the first frame in RGB, turned as its EXIF orientation says."""
     image = opened.image
     try:
         if opened.format == "JPEG":
@@ -103,7 +103,8 @@ def _decode(opened: OpenedImage, spec: PreprocessConfig) -> Image.Image:
             image.draft("RGB", (2 * max(spec.width, spec.height),) * 2)
         image.load()
         turn = _TRANSPOSE.get(orientation(image))
-        return image if turn is None else image.transpose(turn)
+        turned = image if turn is None else image.transpose(turn)
+        return _to_rgb(turned, spec.background)
     except Exception as error:
         # OSError for most truncations, but also SyntaxError, ValueError, IndexError, struct.error,
         # zlib.error: whatever a decoder trips over in bytes from outside is a fault of those bytes.

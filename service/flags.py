@@ -26,10 +26,11 @@ def parser() -> argparse.ArgumentParser:
         help="print the settings in force, secrets masked, and exit",
     )
     for name, field in Settings.model_fields.items():
+        switch: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
         made.add_argument(
             flag(name),
             dest=name,
-            **({"nargs": "?", "const": "true"} if field.annotation is bool else {}),
+            **switch,
             metavar=_metavar(field),
             default=argparse.SUPPRESS,
             help=_help(field),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from model.tasks import TaskSet
 from service.core.errors import DuplicateTaskError, NoTasksError
+
+_SHOWN = 20
 
 
 def select_tasks(tasks: TaskSet, selectors: Sequence[str] | None) -> list[int]:
@@ -26,10 +29,10 @@ def select_tasks(tasks: TaskSet, selectors: Sequence[str] | None) -> list[int]:
             'no tasks left: "tasks" is empty; name tasks, or leave it out for all of them',
             field="tasks",
         )
-    chosen = tasks.select(selectors)
-    if len(set(selectors)) != len(selectors):
-        twice = sorted({name for name in selectors if selectors.count(name) > 1})
+    # Before they are looked up: what is left is no longer than the model's list of names.
+    twice = sorted(name for name, times in Counter(selectors).items() if times > 1)[:_SHOWN]
+    if twice:
         raise DuplicateTaskError(
             f"asked for more than once: {', '.join(map(repr, twice))}", field="tasks", tasks=twice
         )
-    return chosen
+    return tasks.select(selectors)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -38,10 +38,18 @@ _FIRST_ID = "0"
 _QUERY = ("model", "version")  # read before any body
 
 
-class ImagePart(BaseModel):
-    """One image of a JSON request."""
+class _Closed(BaseModel):
+    """A model whose unknown fields are refused by :func:`_refuse_unknown`.
 
-    model_config = ConfigDict(extra="forbid")
+    Pydantic's own refusal makes an error for each: a request of a few megabytes would become
+    gigabytes of them. For the same reason lists fail at their first wrong element.
+    """
+
+    model_config = ConfigDict(extra="allow", json_schema_extra={"additionalProperties": False})
+
+
+class ImagePart(_Closed):
+    """One image of a JSON request."""
 
     id: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         default=None, description="echoed with the answer; by default the position, from 0"
@@ -49,13 +57,11 @@ class ImagePart(BaseModel):
     content: str = Field(description="the image file (JPEG, PNG or WebP) in base64")
 
 
-class PredictBody(BaseModel):
+class PredictBody(_Closed):
     """A JSON request."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    images: list[ImagePart] = Field(description="one or more images")
-    tasks: list[str] | None = Field(
+    images: Annotated[list[ImagePart], FailFast()] = Field(description="one or more images")
+    tasks: Annotated[list[str], FailFast()] | None = Field(
         default=None,
         description='task names, "group:NAME" or "*"; without it, all tasks',
     )
@@ -105,9 +111,12 @@ def parse_json(body: bytes, max_images: int) -> PredictInput:
         parsed = PredictBody.model_validate_json(body)
     except ValidationError as error:
         raise refused_json(error) from None
+    _refuse_unknown(parsed, "")
+    parts = checked_count(parsed.images, max_images)
+    for position, part in enumerate(parts):
+        _refuse_unknown(part, f"images.{position}.")
     images = [
-        decode_base64(part.id or str(position), part.content)
-        for position, part in enumerate(checked_count(parsed.images, max_images))
+        decode_base64(part.id or str(position), part.content) for position, part in enumerate(parts)
     ]
     ids = [image.id for image in images]
     if len(set(ids)) != len(ids):
@@ -174,15 +183,20 @@ async def _from_form(form: FormData, max_images: int) -> PredictInput:
 
 def checked_count(images: Sequence[Image], max_images: int) -> Sequence[Image]:
     """``images``, if there are some and not too many."""
+    check_count(len(images), max_images)
+    return images
+
+
+def check_count(images: int, max_images: int) -> None:
+    """Raise NoImagesError or TooManyImagesError for a number of images that is not taken."""
     if not images:
         raise NoImagesError("the request has no image", field="images")
-    if len(images) > max_images:
+    if images > max_images:
         raise TooManyImagesError(
-            f"the request has {len(images)} images; the limit is {max_images} (max_images)",
-            images=len(images),
+            f"the request has {images} images; the limit is {max_images} (max_images)",
+            images=images,
             max_images=max_images,
         )
-    return images
 
 
 def decode_base64(image_id: str, content: str) -> EncodedImage:
@@ -210,6 +224,13 @@ def refused_json(error: ValidationError) -> RequestError:
     return InvalidFieldError(
         f"{first['field']}: {first['message']}", field=first["field"], fields=fields
     )
+
+
+def _refuse_unknown(given: _Closed, place: str) -> None:
+    if given.model_extra:
+        field = f"{place}{next(iter(given.model_extra))[:100]}"
+        known = ", ".join(type(given).model_fields)
+        raise InvalidFieldError(f"unknown field {field!r}; there are {known}", field=field)
 
 
 def _refuse_query(request: Request, allowed: Sequence[str]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictBool, StrictInt
 
 Parameters = dict[str, Any]
-Dimension = Annotated[StrictInt, Field(ge=0)]
+Dimension = Annotated[StrictInt, Field(ge=0, lt=2**63)]
 
 
 class _Request(BaseModel):
@@ -20,7 +20,9 @@ class RequestInput(_Request):
 
     name: str = Field(description='"image"')
     datatype: str = Field(description="BYTES (files) or UINT8 (pixels)")
-    shape: list[Dimension] = Field(description="BYTES: [N]; UINT8: [N, height, width, 3], RGB")
+    shape: Annotated[list[Dimension], FailFast()] = Field(
+        description="BYTES: [N]; UINT8: [N, height, width, 3], RGB"
+    )
     data: Any = Field(
         default=None,
         description="BYTES: files in base64; UINT8: numbers, flat or nested. Left out where "
@@ -42,8 +44,10 @@ class InferRequest(_Request):
     """The JSON part of a request."""
 
     id: str | None = Field(default=None, description="echoed")
-    inputs: list[RequestInput]
-    outputs: list[RequestOutput] | None = Field(default=None, description="by default all tasks")
+    inputs: Annotated[list[RequestInput], FailFast()]
+    outputs: Annotated[list[RequestOutput], FailFast()] | None = Field(
+        default=None, description="by default all tasks"
+    )
     parameters: Parameters | None = Field(
         default=None,
         description="timeout (microseconds), priority (1: interactive, 2: bulk), "

@@ -16,7 +16,7 @@ from service.core.errors import InvalidFieldError, MalformedRequestError
 from service.core.job import Pixels
 from service.core.prediction import EncodedImage
 from service.http.oip.schemas import RequestInput
-from service.http.predict_input import checked_count, decode_base64
+from service.http.predict_input import check_count, decode_base64
 
 _LENGTH = struct.Struct("<I")
 _CHANNELS = 3
@@ -35,14 +35,14 @@ def images_of(
     """
     if tensor.datatype == "BYTES":
         count = math.prod(tensor.shape)
-        checked_count(range(count), max_images)
+        check_count(count, max_images)
         files = _from_json(tensor, count) if binary is None else _from_binary(binary, count)
         return list(files)
     if tensor.datatype == "UINT8":
         shape = tensor.shape
         if len(shape) != 4 or shape[-1] != _CHANNELS:
             raise _wrong(f"shape is {shape[:8]}; UINT8 pixels are [N, height, width, 3]", "shape")
-        checked_count(range(shape[0]), max_images)
+        check_count(shape[0], max_images)
         if not shape[1] * shape[2]:
             raise _wrong(f"shape is {shape}: images without pixels", "shape")
         pixels = _numbers(tensor.data, shape) if binary is None else _raw(binary, shape)
@@ -96,14 +96,15 @@ def _from_binary(data: memoryview, count: int) -> Iterator[EncodedImage]:
 
 def _numbers(data: Any, shape: Sequence[int]) -> Pixels:
     try:
-        found = np.asarray(data)
+        # As objects first: NumPy would make every element as wide as the longest string.
+        found = np.asarray(data, dtype=object)
     except ValueError:
         raise _wrong("data is nested unevenly", "data") from None
     if found.size != math.prod(shape):
         raise _wrong(
             f"data has {found.size} numbers; shape {list(shape)} has {math.prod(shape)}", "data"
         )
-    if found.dtype.kind not in "iu" or found.min() < 0 or found.max() > 255:
+    if set(map(type, found.flat)) != {int} or found.min() < 0 or found.max() > 255:
         raise _wrong("data has something else than whole numbers from 0 to 255", "data")
     return found.astype(np.uint8).reshape(shape)
 

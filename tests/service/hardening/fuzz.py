@@ -36,9 +36,10 @@ def fuzz(server: Server, budget_s: float, seed: int, key: str | None = None) -> 
     if key is not None:
         command += ["--header", f"Authorization:Bearer {key}"]
     hooks = {"SCHEMATHESIS_HOOKS": "tests.service.hardening.hooks", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        command, env=os.environ | hooks, cwd=ROOT, check=False, timeout=budget_s * 2 + 120
-    ).returncode
+    with tempfile.TemporaryDirectory() as folder:  # it keeps notes where it runs
+        return subprocess.run(
+            command, env=os.environ | hooks, cwd=folder, check=False, timeout=budget_s * 2 + 120
+        ).returncode
 
 
 def fuzz_both(repository: Path, budget_s: float, seed: int, folder: Path) -> int:
