@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -60,8 +60,10 @@ class ImagePart(_Closed):
 class PredictBody(_Closed):
     """A JSON request."""
 
-    images: Annotated[list[ImagePart], FailFast()] = Field(description="one or more images")
-    tasks: Annotated[list[str], FailFast()] | None = Field(
+    images: Annotated[list[ImagePart], Field(fail_fast=True)] = Field(
+        description="one or more images"
+    )
+    tasks: Annotated[list[str], Field(fail_fast=True)] | None = Field(
         default=None,
         description='task names, "group:NAME" or "*"; without it, all tasks',
     )

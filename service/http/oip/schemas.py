@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictBool, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 Parameters = dict[str, Any]
 Dimension = Annotated[StrictInt, Field(ge=0, lt=2**63)]
@@ -20,7 +20,7 @@ class RequestInput(_Request):
 
     name: str = Field(description='"image"')
     datatype: str = Field(description="BYTES (files) or UINT8 (pixels)")
-    shape: Annotated[list[Dimension], FailFast()] = Field(
+    shape: Annotated[list[Dimension], Field(fail_fast=True)] = Field(
         description="BYTES: [N]; UINT8: [N, height, width, 3], RGB"
     )
     data: Any = Field(
@@ -44,8 +44,8 @@ class InferRequest(_Request):
     """The JSON part of a request."""
 
     id: str | None = Field(default=None, description="echoed")
-    inputs: Annotated[list[RequestInput], FailFast()]
-    outputs: Annotated[list[RequestOutput], FailFast()] | None = Field(
+    inputs: Annotated[list[RequestInput], Field(fail_fast=True)]
+    outputs: Annotated[list[RequestOutput], Field(fail_fast=True)] | None = Field(
         default=None, description="by default all tasks"
     )
     parameters: Parameters | None = Field(
