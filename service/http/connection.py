@@ -72,7 +72,7 @@ class HttpProtocol(HttpToolsProtocol):
             lines += [name, b": ", value, b"\r\n"]
         self.transport.write(b"".join([*lines, b"\r\n", bytes(response.body)]))
         self.transport.close()
-        self._metrics.request(UNMATCHED, "other", response.status_code, 0.0)
+        self._metrics.http_request(UNMATCHED, "other", response.status_code, 0.0)
         fields = {"request_id": request_id, "status": response.status_code, "code": error.code}
         _access.info("request", extra={"fields": fields})
 
