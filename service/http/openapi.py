@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.http.model_choice import CANARY_PARAMETERS
 from service.http.middleware.keys import needed_scope
+from service.http.model_choice import CANARY_PARAMETERS
 from service.http.predict_input import FORM_TYPE, IMAGE_TYPES, JSON_TYPE, PredictBody
 from service.http.schemas import ErrorBody
 
