@@ -24,6 +24,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from service.core.comparison import Comparison
 from service.core.decisions import Flags, Indices
 from service.core.prediction import Timing
 from service.core.priority import Priority
@@ -36,6 +37,7 @@ PREFIX = "taskroute_"
 OUTCOMES = ("ok", "error", "expired", "cancelled", "shed")
 ANSWERS = ("yes", "no")
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_DIFFERENCES = (1e-5, 1e-4, 1e-3, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -155,6 +157,32 @@ FAMILIES = (
         _LATENCY,
     ),
     Family(
+        "shadow_rows_total",
+        "counter",
+        "Answered rows by how they fared with the shadow version: compared, failed, incomparable "
+        "(no such task there), dropped (the engine was not idle).",
+        ("model", "version", "outcome"),
+    ),
+    Family(
+        "shadow_label_flips_total",
+        "counter",
+        "Compared rows for which the shadow version says another label.",
+        ("model", "version"),
+    ),
+    Family(
+        "shadow_probability_difference",
+        "histogram",
+        "Largest difference of a class's probability, of each compared row.",
+        ("model", "version"),
+        _DIFFERENCES,
+    ),
+    Family(
+        "shadow_probability_difference_max",
+        "gauge",
+        "The largest of them.",
+        ("model", "version"),
+    ),
+    Family(
         "model_created_timestamp_seconds",
         "gauge",
         "When the model's version that answers was published: alert when its refresh stays away.",
@@ -198,6 +226,7 @@ FAMILIES = (
 )  # fmt: skip
 
 
+SHADOW_OUTCOMES = ("compared", "failed", "incomparable", "dropped")
 Version = tuple[str, str]  # the model's name, the version's number
 
 
@@ -228,6 +257,10 @@ class Metrics:
         self._created = self._gauge("model_created_timestamp_seconds")
         self._model_requests = self._counter("model_requests_total")
         self._model_durations = self._histogram("model_request_duration_seconds")
+        self._shadow_rows = self._counter("shadow_rows_total")
+        self._shadow_flips = self._counter("shadow_label_flips_total")
+        self._shadow_differences = self._histogram("shadow_probability_difference")
+        self._shadow_max = self._gauge("shadow_probability_difference_max")
         self._load_seconds = self._gauge("model_load_duration_seconds")
         self._loads = self._counter("model_loads_total")
         self._rollbacks = self._counter("model_rollbacks_total")
@@ -323,6 +356,17 @@ class Metrics:
         if queue_seconds is not None:
             self._waits.labels(priority.label).observe(queue_seconds)
 
+    def compared(self, name: str, found: Comparison) -> None:
+        version = (name, str(found.version))
+        self._counted.add(version)
+        counts = (len(found.differences), found.failed, found.incomparable, found.dropped)
+        for outcome, count in zip(SHADOW_OUTCOMES, counts, strict=True):
+            self._shadow_rows.labels(*version, outcome).inc(count)
+        self._shadow_flips.labels(*version).inc(found.flips.total())
+        differences = self._shadow_differences.labels(*version)
+        for difference in found.differences.tolist():
+            differences.observe(difference)
+
     # -- HTTP and scraping ------------------------------------------------------------------------
 
     def http_request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -379,12 +423,15 @@ class Metrics:
         fixed, per_row = (
             self._scraped[name] for name in ("cost_fixed_seconds", "cost_per_row_seconds")
         )
-        for gauge in (self._model_info, self._created, fixed, per_row):
+        for gauge in (self._model_info, self._created, self._shadow_max, fixed, per_row):
             gauge.clear()
         loaded = set()
         for versions in core.models:
             if (stable := versions.stable.holder.model) is not None:
                 self._created.labels(stable.name).set(stable.created_at)
+            if (totals := core.shadows.totals(versions.name)) is not None:
+                version = (versions.name, str(totals.version))
+                self._shadow_max.labels(*version).set(totals.max_difference)
             for role, model in versions.in_memory():
                 self._model_info.labels(model.name, role, *_info(model)).set(1)
             for model in versions.loaded():
@@ -397,7 +444,10 @@ class Metrics:
         for version in self._counted - loaded - self._loaded:
             for outcome in ("ok", "failed"):
                 self._model_requests.remove(*version, outcome)
-            self._model_durations.remove(*version)
+            for outcome in SHADOW_OUTCOMES:
+                self._shadow_rows.remove(*version, outcome)
+            for family in (self._model_durations, self._shadow_flips, self._shadow_differences):
+                family.remove(*version)
             self._counted.remove(version)
         self._loaded = loaded
 

@@ -10,6 +10,7 @@ import torch
 
 from model.rows import RowBatch
 from service.core.clock import Clock
+from service.core.device_memory import release_cached_memory
 from service.core.errors import ForwardError, NonFiniteError, RowError, RowMemoryError
 from service.core.heartbeat import Heartbeat
 from service.core.job import Slice, count_rows, split
@@ -118,7 +119,7 @@ class BatchRunner:
         rows = count_rows(slices)
         if kind == "oom":
             self._limit.out_of_memory(rows)
-            _release_cached_memory()
+            release_cached_memory()
         if kind == "exception" or rows == 1:
             self._probe(model, failure)
         if rows == 1:
@@ -173,11 +174,6 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # The CPU allocator raises a plain RuntimeError.
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-
-
-def _release_cached_memory() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _checked(logits: torch.Tensor, batch: RowBatch, model: ServedModel) -> np.ndarray:

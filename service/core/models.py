@@ -79,6 +79,12 @@ class Models:
         versions = self.get(name)
         return versions.choose(lot) if version is None else versions.find(version)
 
+    def shadow(self, name: str) -> ServedModel | None:
+        """The version that a model's answers are compared with."""
+        versions = self._models.get(name)
+        place = None if versions is None else versions.shadow
+        return None if place is None else place.holder.model
+
     def check_ready(self) -> None:
         """Raise what a request for a model would get, while one is loaded for the first time, or if
         there is none at all."""

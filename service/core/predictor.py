@@ -19,6 +19,7 @@ from service.core.response_cache import ResponseCache, pixel_digests
 from service.core.rows_asked import RowsAsked
 from service.core.scheduler import Scheduler
 from service.core.served import ServedModel
+from service.core.shadow import ShadowComparison
 from service.core.telemetry import Telemetry
 
 
@@ -32,12 +33,14 @@ class Predictor:
         clock: Clock,
         telemetry: Telemetry,
         cache: ResponseCache | None = None,
+        shadows: ShadowComparison | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._decoder = decoder
         self._clock = clock
         self._telemetry = telemetry
         self._cache = cache
+        self._shadows = shadows
 
     def check_room(self, deadline: float, priority: Priority = Priority.INTERACTIVE) -> None:
         """Refuse a request whose body is still to be read if it could not be let in anyway.
@@ -130,7 +133,10 @@ class Predictor:
         self._telemetry.stage("queue", timing.queue)
         logits, errors = asked.complete(job) if asked else (job.logits, job.errors)
         answers = self._answers(model, task_index, logits, errors, images, decoded)
-        return Prediction(model, task_index, answers, timing)
+        prediction = Prediction(model, task_index, answers, timing)
+        if self._shadows is not None:
+            self._shadows.offer(prediction, decoded)
+        return prediction
 
     async def _look_up(
         self, model: ServedModel, tasks: Indices, images: Sequence[Pixels]

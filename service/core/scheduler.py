@@ -72,6 +72,11 @@ Priority
     30. An interactive request that finds the queue full takes the room of waiting bulk requests,
         the latest first; those are told when to come back.
     31. Bulk rows do not count in the time that an interactive request is expected to wait.
+
+Idle work
+    32. A call for idle times runs only while no request is let in and unanswered: one that comes
+        meanwhile waits for the call that is running, and for no other.
+    33. While draining none is begun, and a dead engine fails them.
 """
 
 from __future__ import annotations
@@ -138,6 +143,7 @@ class Scheduler:
         self._admission = Admission(limits)
         self._start_rule = StartRule(limits)
         self._calls: deque[Call] = deque()
+        self._idle_calls: deque[Call] = deque()
         self._fair_rows = self._share_of(limits.max_batch_rows)
         self._down: str | None = None  # why the engine cannot answer
         self._dead = False  # and never will
@@ -236,14 +242,11 @@ class Scheduler:
 
     def call(self, function: Callable[[], Result]) -> Future[Result]:
         """Run ``function`` on the engine thread between two batches."""
-        future: Future[Result] = Future()
-        with self._changed:
-            if self._dead or self._closed:
-                future.set_exception(self._engine_down())
-            else:
-                self._calls.append(Call(function, future))
-                self._wake()
-        return future
+        return self._add_call(function, self._calls)
+
+    def call_when_idle(self, function: Callable[[], Result]) -> Future[Result]:
+        """Run ``function`` on the engine thread once nobody waits for an answer, if ever."""
+        return self._add_call(function, self._idle_calls)
 
     def learn(self, model: ServedModel, rows: int, seconds: float) -> None:
         """Teach the cost model a batch that was run elsewhere: the warm-up's."""
@@ -285,7 +288,9 @@ class Scheduler:
             if self._dead:
                 return
             self._down, self._dead = reason, True
-            calls, self._calls = self._calls, deque()
+            calls = [*self._calls, *self._idle_calls]
+            self._calls.clear()
+            self._idle_calls.clear()
             error = self._engine_down()
         for call in calls:
             if call.future.set_running_or_notify_cancel():
@@ -391,6 +396,8 @@ class Scheduler:
         head = lane.head()
         if head is None:
             self._start_rule.nothing_waits()
+            if self._idle_calls and not len(self._admission) and not self._draining:
+                return self._idle_calls.popleft()
             return Sleep(HEARTBEAT_S)
         limit = self._start_rule.batch_rows(head.model, self.row_limit.rows)
         self._fair_rows = self._share_of(limit)
@@ -463,6 +470,16 @@ class Scheduler:
         self._changed.notify()
 
     # -- private, without the lock ----------------------------------------------------------------
+
+    def _add_call(self, function: Callable[[], Result], calls: deque[Call]) -> Future[Result]:
+        future: Future[Result] = Future()
+        with self._changed:
+            if self._dead or self._closed:
+                future.set_exception(self._engine_down())
+            else:
+                calls.append(Call(function, future))
+                self._wake()
+        return future
 
     def _fail_all(self, error: TaskRouteError, outcome: str) -> None:
         with self._changed:

@@ -23,6 +23,7 @@ from service.core.predictor import Predictor
 from service.core.refresh import Refresher, RefreshOptions
 from service.core.response_cache import ResponseCache
 from service.core.scheduler import Scheduler
+from service.core.shadow import ShadowComparison
 from service.core.source import ModelSources
 from service.core.telemetry import Telemetry
 from service.core.watchdog import Watchdog
@@ -74,7 +75,6 @@ class ServingCore:
         )
         self.decoder = Decoder(options.decode_threads, options.images, clock)
         self.cache = ResponseCache(options.cache_bytes) if options.cache_bytes else None
-        self.predictor = Predictor(self.scheduler, self.decoder, clock, telemetry, self.cache)
         self.models = Models(
             options.models,
             sources,
@@ -89,6 +89,10 @@ class ServingCore:
             ),
             keep_previous=options.keep_previous,
             max_versions=options.max_versions,
+        )
+        self.shadows = ShadowComparison(self.models.shadow, self.scheduler, telemetry)
+        self.predictor = Predictor(
+            self.scheduler, self.decoder, clock, telemetry, self.cache, self.shadows
         )
 
     @property
@@ -105,7 +109,10 @@ class ServingCore:
         """Start the engine and begin to load; returns before any model is ready."""
         self._loop = asyncio.get_running_loop()
         self.engine.start()
-        self._tasks = [asyncio.create_task(self.watchdog.run(), name="watchdog")]
+        self._tasks = [
+            asyncio.create_task(self.watchdog.run(), name="watchdog"),
+            asyncio.create_task(self.shadows.run(), name="shadows"),
+        ]
         self.models.start()
 
     def begin_drain(self) -> None:

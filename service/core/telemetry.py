@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from service.core.comparison import Comparison
 from service.core.decisions import Flags, Indices
 from service.core.prediction import Timing
 from service.core.priority import Priority
@@ -63,6 +64,10 @@ class Telemetry(Protocol):
 
     def answered(self, model: ServedModel, seconds: float, timing: Timing | None) -> None:
         """A request is over: answered, or failed without a ``timing``; cancelled ones are not."""
+        ...
+
+    def compared(self, name: str, found: Comparison) -> None:
+        """Rows of model ``name`` were compared with its shadow version, or could not be."""
         ...
 
     def request(self, priority: Priority, outcome: str, queue_seconds: float | None) -> None:

@@ -227,6 +227,22 @@ class PlaceCard(BaseModel):
     unreadable: str | None = Field(description="why the repository cannot be read, if it cannot")
 
 
+class ShadowCard(BaseModel):
+    """How the shadow version compares with those that answer."""
+
+    version: int
+    compared_rows: int
+    label_flips: int = Field(description="compared rows for which it says another label")
+    most_flipped: dict[str, int] = Field(description="the ten tasks with most of them")
+    mean_difference: float | None = Field(
+        description="of the largest difference of a class's probability, over compared rows"
+    )
+    max_difference: float
+    failed_rows: int
+    incomparable_rows: int = Field(description="other pixels, or no such task")
+    dropped_rows: int = Field(description="the engine was not idle")
+
+
 class ModelCard(BaseModel):
     """One model with all its versions."""
 
@@ -235,6 +251,7 @@ class ModelCard(BaseModel):
     canary_share: float = Field(description="of the requests that name no version")
     places: list[PlaceCard]
     versions: list[VersionCard]
+    shadow: ShadowCard | None = Field(description="null before its first row")
 
 
 class ModelsResponse(BaseModel):

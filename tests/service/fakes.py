@@ -17,6 +17,7 @@ from model.repository import Published
 from model.rows import RowBatch
 from model.tasks import Calibration, Task
 from service.core.batch_runner import BatchRunner
+from service.core.comparison import Comparison
 from service.core.decisions import Flags, Indices
 from service.core.engine import Action, Engine, Run
 from service.core.heartbeat import Heartbeat
@@ -94,6 +95,7 @@ class RecordingTelemetry:
         self.requests: Counter[str] = Counter()
         self.levels: Counter[tuple[str, str]] = Counter()
         self.loaded: list[ServedModel] = []
+        self.comparisons: list[Comparison] = []
         self.refused = 0
         self.rollbacks = 0
 
@@ -129,6 +131,9 @@ class RecordingTelemetry:
 
     def answered(self, model: ServedModel, seconds: float, timing: Timing | None) -> None:
         self.requests["failed" if timing is None else "answered"] += 1
+
+    def compared(self, name: str, found: Comparison) -> None:
+        self.comparisons.append(found)
 
     def request(self, priority: Priority, outcome: str, queue_seconds: float | None) -> None:
         self.levels[priority.label, outcome] += 1

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from model.preprocess import ACCEPTED_FORMATS
 from service.core.refresh import Refresher
 from service.core.served import ServedModel
+from service.core.shadow import ShadowTotals
 from service.core.versions import ModelVersions, Role
 from service.http.model_choice import ModelName, VersionNumber
 from service.http.openapi import error_responses
@@ -26,6 +27,7 @@ from service.http.schemas import (
     PlaceCard,
     PlanCost,
     RefreshCard,
+    ShadowCard,
     TaskCard,
     TasksResponse,
     VersionCard,
@@ -145,6 +147,24 @@ def _model_card(services: Services, versions: ModelVersions) -> ModelCard:
         canary_share=versions.canary_share if versions.canary else 0.0,
         places=[_place_card(role, place) for role, place in versions.places()],
         versions=[_version_card(services, found, roles[found]) for found in roles],
+        shadow=_shadow_card(services.core.shadows.totals(versions.name)),
+    )
+
+
+def _shadow_card(totals: ShadowTotals | None) -> ShadowCard | None:
+    if totals is None:
+        return None
+    compared = totals.compared
+    return ShadowCard(
+        version=totals.version,
+        compared_rows=compared,
+        label_flips=totals.flips.total(),
+        most_flipped=dict(totals.flips.most_common(10)),
+        mean_difference=totals.sum_difference / compared if compared else None,
+        max_difference=totals.max_difference,
+        failed_rows=totals.failed,
+        incomparable_rows=totals.incomparable,
+        dropped_rows=totals.dropped,
     )
 
 

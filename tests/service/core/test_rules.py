@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -783,3 +784,38 @@ def test_rule_31_bulk_rows_do_not_count_in_the_time_that_an_interactive_request_
     with pytest.raises(OverloadedError, match="too late"):
         bench.ask(timeout=2, priority=BULK)
     bench.ask(timeout=2)
+
+
+# -- idle work ------------------------------------------------------------------------------------
+
+
+def test_rule_32_a_call_for_idle_times_waits_until_nobody_waits_for_an_answer() -> None:
+    bench = Bench()
+    ran: list[str] = []
+    for name in ("first", "second"):
+        bench.scheduler.call_when_idle(partial(ran.append, name))
+    decoding = bench.admit()
+    bench.ask()
+    bench.run_all()
+    assert isinstance(bench.step(), Sleep), "a request is being decoded"
+    bench.scheduler.submit(decoding, [image(1)])
+    assert isinstance(bench.step(), Run)
+    assert ran == []
+    bench.step()
+    bench.ask()
+    assert isinstance(bench.step(), Run), "one that came meanwhile goes before the next call"
+    assert ran == ["first"]
+    bench.step()
+    assert ran == ["first", "second"]
+
+
+def test_rule_33_while_draining_no_idle_call_is_begun_and_a_dead_engine_fails_them() -> None:
+    bench = Bench()
+    bench.scheduler.drain()
+    call = bench.scheduler.call_when_idle(lambda: None)
+    assert isinstance(bench.step(), Sleep)
+    bench.scheduler.engine_lost("it died")
+    with pytest.raises(EngineDownError):
+        call.result(0)
+    with pytest.raises(EngineDownError):
+        bench.scheduler.call_when_idle(lambda: None).result(0)

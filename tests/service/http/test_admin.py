@@ -7,10 +7,15 @@ import re
 
 import httpx
 import pytest
+from torch import Tensor
 
 from model.errors import BundleError, RepositoryError
+from model.rows import RowBatch
+from service.core.served import ServedModel
 from tests.service.core.test_refresh import Shelf
-from tests.service.http.apps import assert_error, make_app, running, send
+from tests.service.core.test_serving import until
+from tests.service.fakes import fake_forward
+from tests.service.http.apps import assert_error, make_app, running, send, services
 from tests.service.pictures import picture
 
 
@@ -157,5 +162,50 @@ def test_more_versions_than_there_is_room_for_are_refused() -> None:
             for action in ("canary", "shadow"):
                 response = await client.post(f"/v1/admin/{action}", json={"version": 3})
                 assert_error(response, 409, "too_many_versions")
+
+    asyncio.run(scenario())
+
+
+def test_a_shadow_is_compared_and_told_of_and_never_answers() -> None:
+    async def scenario() -> None:
+        shelf = Shelf()
+
+        def change(model: ServedModel) -> None:
+            def shift(batch: RowBatch, logits: Tensor) -> None:
+                logits[:, 0] += 3.0 * (model.version == 2)
+
+            fake_forward(model).fault = shift
+
+        shelf.change = change
+        app = make_app(shelf, open_admin=True)
+        async with running(app) as client:
+            body = (await client.post("/v1/admin/shadow", json={"version": 2})).json()
+            assert (body["outcome"], body["model"]["version"]) == ("swapped", 2)
+
+            async def ask(path: str) -> httpx.Response:
+                headers = {"Content-Type": "image/png"}
+                return await client.post(path, content=picture(), headers=headers)
+
+            answer = (await ask("/v1/predict?tasks=t0,kind")).json()
+            assert answer["model"]["version"] == 1
+            assert_error(await ask("/v1/predict?version=2"), 404, "unknown_version")
+            await until(lambda: services(app).core.shadows.totals("fashion") is not None)
+            card = (await client.get("/v1/models")).json()["models"][0]
+            assert [version["roles"] for version in card["versions"]] == [["stable"], ["shadow"]]
+            shadow = card["shadow"]
+            assert (shadow["version"], shadow["compared_rows"], shadow["failed_rows"]) == (2, 2, 0)
+            assert sum(shadow["most_flipped"].values()) == shadow["label_flips"]
+            assert 0 < shadow["mean_difference"] <= shadow["max_difference"]
+            text = (await client.get("/metrics")).text
+            labels = 'model="fashion",version="2"}'
+            assert 'shadow_rows_total{model="fashion",outcome="compared",version="2"} 2' in text
+            assert f"shadow_probability_difference_count{{{labels} 2.0" in text
+            assert f"shadow_label_flips_total{{{labels} {float(shadow['label_flips'])}" in text
+            largest = shadow["max_difference"]
+            assert f"shadow_probability_difference_max{{{labels} {largest}" in text
+            assert (await client.post("/v1/admin/shadow", json={"version": None})).json()[
+                "model"
+            ] is None
+            assert (await client.get("/v1/models")).json()["models"][0]["shadow"] is None
 
     asyncio.run(scenario())
