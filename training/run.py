@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,8 @@ class TrainRequest:
     restart: bool = False
     """Throw away the state of an interrupted run."""
     decoder: Decoder = field(default_factory=Decoder)
+    clock: Callable[[], float] = time.monotonic
+    """Seconds, for the time limit of the training steps."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +197,9 @@ def _trainer(
     processes: Processes,
 ) -> Trainer:
     data = {"source": dataset.source, "digest": dataset.digest}
-    trainer = Trainer(network, request.settings, images, state_file, data, processes=processes)
+    trainer = Trainer(
+        network, request.settings, images, state_file, data, request.clock, processes=processes
+    )
     if request.resume:
         trainer.resume()
     return trainer

@@ -35,7 +35,10 @@ def compare_command(
         str, typer.Option(help="compare on the first N tasks; default: on all", metavar="N,N")
     ] = "",
     budget_s: Annotated[
-        float | None, typer.Option(help="seconds of training steps of every run", metavar="SECONDS")
+        float | None,
+        typer.Option(
+            help="processor seconds (GPU: seconds) of every run's training steps", metavar="SECONDS"
+        ),
     ] = None,
     config: Annotated[
         str | None,

@@ -31,9 +31,17 @@ _MIN_STEPS, _MAX_STEPS = 2, 20
 Clock = Callable[[], float]
 
 
-def planned_epochs(
-    settings: TrainSettings, tasks: TaskSet, images: int, clock: Clock = time.perf_counter
-) -> float:
+def budget_clock(device: str) -> Clock:
+    """Of a run whose time is its budget: what the process computes, not how long it waits.
+
+    Processor seconds of all its threads together: with one thread that is the time on the clock
+    of a machine with nothing else to do, whatever else runs or whoever stops the process. What a
+    GPU does is not in them, so there it is the time on the clock.
+    """
+    return time.process_time if torch.device(device).type == "cpu" else time.monotonic
+
+
+def planned_epochs(settings: TrainSettings, tasks: TaskSet, images: int, clock: Clock) -> float:
     """Epochs that take longer than ``settings.time_limit_s``, by about the factor 2.
 
     Measured on steps of noise, of every kind that the run has.

@@ -20,7 +20,7 @@ from model.network import RoutedNetwork
 from model.plan import cost, make_plan, masked_cost
 from model.repository import Repository
 from training.compare.cells import Cell, Record, asked, fingerprint
-from training.compare.rate import planned_epochs
+from training.compare.rate import budget_clock, planned_epochs
 from training.config import TrainSettings
 from training.decoding import Decoder
 from training.errors import DivergedError, RunInterruptedError, StateError
@@ -101,7 +101,13 @@ class Runner:
         try:
             train(
                 TrainRequest(
-                    self.dataset.source, folder, _MODEL, settings, resume, decoder=self.decoder
+                    self.dataset.source,
+                    folder,
+                    _MODEL,
+                    settings,
+                    resume,
+                    decoder=self.decoder,
+                    clock=budget_clock(settings.device),
                 ),
                 self.console,
             )
@@ -114,7 +120,8 @@ class Runner:
     def _epochs(self, settings: TrainSettings) -> float:
         """To plan for, where time is what is limited."""
         tasks = self.dataset.with_tasks(settings.tasks).tasks
-        return planned_epochs(settings, tasks, self.dataset.counts()["train"])
+        clock = budget_clock(settings.device)
+        return planned_epochs(settings, tasks, self.dataset.counts()["train"], clock)
 
 
 def _make(folder: Path) -> None:

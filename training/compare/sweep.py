@@ -161,7 +161,7 @@ def _write(
         "tasks": list(dataset.tasks.names),
         "methods": [method.name for method in request.methods],
         "seeds": request.seeds,
-        "budget": _budget(request),
+        "budget": _budget(request, basis.device),
         "flags": without_paths(request.flags),
         "cells": len(cells),
         "done": len(done),
@@ -173,9 +173,10 @@ def _write(
     return results
 
 
-def _budget(request: Request) -> str:
+def _budget(request: Request, device: str) -> str:
     if request.budget_s is not None:
-        return f"{request.budget_s:g} s of training steps"
+        counted = "of the clock" if device.startswith("cuda") else "of the processor"
+        return f"{request.budget_s:g} s {counted} in training steps"
     return f"{request.flags['epochs']} epochs"
 
 

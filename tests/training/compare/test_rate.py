@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 
 from model.tasks import TaskSet
 from tests.training.conftest import TASKS, tiny
-from training.compare.rate import planned_epochs
+from training.compare.rate import budget_clock, planned_epochs
 
 IMAGES = 80  # ten steps an epoch
 
@@ -49,4 +50,9 @@ def test_measuring_is_short_where_steps_are_quick() -> None:
 
 def test_layers_with_a_keep_each_can_start_without_routes() -> None:
     settings = tiny(time_limit_s=1, scheme="saliency", routed_layers="last:2", keep=[0.5, 0.25])
-    assert planned_epochs(settings, TaskSet(TASKS), IMAGES) > 0
+    assert planned_epochs(settings, TaskSet(TASKS), IMAGES, time.process_time) > 0
+
+
+def test_waiting_costs_no_budget_where_the_processor_does_the_work() -> None:
+    assert budget_clock("cpu") is time.process_time
+    assert budget_clock("cuda:1") is time.monotonic
