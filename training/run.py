@@ -57,6 +57,8 @@ class TrainRequest:
     decoder: Decoder = field(default_factory=Decoder)
     clock: Callable[[], float] = time.monotonic
     """Seconds, for the time limit of the training steps."""
+    start_file: StateFile | None = None
+    """Keeps the state in front of the first routes, where training chooses them."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,14 @@ def _trainer(
 ) -> Trainer:
     data = {"source": dataset.source, "digest": dataset.digest}
     trainer = Trainer(
-        network, request.settings, images, state_file, data, request.clock, processes=processes
+        network,
+        request.settings,
+        images,
+        state_file,
+        data,
+        request.clock,
+        processes=processes,
+        start_file=request.start_file,
     )
     if request.resume:
         trainer.resume()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,22 @@ class StateFile:
         tensors |= _optimiser_tensors(optimiser)
         if averaged is not None:
             tensors |= {_AVERAGED + name: value for name, value in averaged.state_dict().items()}
+        self._write(tensors, state)
+
+    def adopt(self, other: StateFile, settings: Mapping[str, Any]) -> None:
+        """Begin where another run stands, under settings that made no difference to it so far.
+
+        Raises:
+            StateError: it cannot be read, or this directory cannot be written.
+        """
+        state = replace(other.peek(), settings=dict(settings))
+        try:
+            tensors = safetensors.torch.load_file(other.path)
+        except (OSError, SafetensorError) as error:
+            raise StateError(f"{other.path}: cannot be read: {error}") from error
+        self._write(tensors, state)
+
+    def _write(self, tensors: Mapping[str, Tensor], state: RunState) -> None:
         metadata = {"format": str(_FORMAT), "state": json.dumps(asdict(state))}
         staging = self.path.with_suffix(".part")
         try:

@@ -55,6 +55,8 @@ class Trainer:
     processes: Processes = field(default_factory=Processes)
     """Those that share every batch; all of them run the same trainer."""
     curves: Curves | None = None
+    start_file: StateFile | None = None
+    """Where the state in front of the first routes is kept, for runs that differ in routes only."""
     step: int = 0
     elapsed_s: float = 0.0
 
@@ -88,8 +90,8 @@ class Trainer:
             set_chosen(self.network, self.settings.routing(), self.network.routes)
         self.step, self.elapsed_s = state.step, state.elapsed_s
 
-    def save(self) -> None:
-        """Write the state to resume from; the main process alone does."""
+    def save(self, file: StateFile | None = None) -> None:
+        """Write the state to resume from (or to ``file``); the main process alone does."""
         if not self.processes.main:
             return
         state = RunState(
@@ -100,7 +102,7 @@ class Trainer:
             data=self.data,
             phases=self.phases.state(),
         )
-        self.state_file.save(state, self.network, self.optimiser, self.averaged)
+        (file or self.state_file).save(state, self.network, self.optimiser, self.averaged)
 
     def fit(self, progress: ProgressDisplay) -> None:
         """Train to the end of the run, saving the state now and then and at the end.
@@ -140,6 +142,8 @@ class Trainer:
         if stage == self.phases.stage:
             return
         self.save()
+        if self.start_file is not None and self.phases.stage == 0:
+            self.save(self.start_file)
 
         def advance(what: str, done: int, total: int) -> None:
             note = f"{what}: {done} of {total}"

@@ -21,6 +21,7 @@ from model.plan import cost, make_plan, masked_cost
 from model.repository import Repository
 from training.compare.cells import Cell, Record, asked, fingerprint
 from training.compare.rate import budget_clock, planned_epochs
+from training.compare.starts import begin, start_file
 from training.config import TrainSettings
 from training.decoding import Decoder
 from training.errors import DivergedError, RunInterruptedError, StateError
@@ -92,8 +93,11 @@ class Runner:
         if repository.versions(_MODEL):  # finished before everything was cut short
             return repository.read(_MODEL)
         state = StateFile(repository.workspace(_MODEL) / STATE_FOLDER)
-        resume = state.exists()
         settings = settings.model_copy(update={"tasks": tuple(names)})
+        start = start_file(self.folder, settings, self.dataset.digest)
+        if start is not None and start.exists() and not state.exists():
+            begin(state, start, settings)
+        resume = state.exists()
         if resume:
             settings = settings.model_copy(update={"epochs": state.peek().settings["epochs"]})
         elif settings.time_limit_s:
@@ -108,6 +112,7 @@ class Runner:
                     resume,
                     decoder=self.decoder,
                     clock=budget_clock(settings.device),
+                    start_file=start,
                 ),
                 self.console,
             )

@@ -88,13 +88,36 @@ def test_a_killed_comparison_goes_on_where_it_was(
     done = cells(tmp_path)
     assert sorted(done) == sorted(KEYS)
     assert done[KEYS[0]] == first[KEYS[0]]
-    assert list((tmp_path / "out/running").iterdir()) == []
+    assert [path.name for path in (tmp_path / "out/running").iterdir()] == ["starts"]
     assert done[KEYS[1]]["training"]["steps"] >= resumed[0]
 
     monkeypatch.setattr(runner, "train", never)
     page = (tmp_path / "out/README.md").read_text()
     assert compare(tmp_path, *often) == 0
     assert (tmp_path / "out/README.md").read_text() == page
+
+
+def test_cells_that_differ_in_routes_only_share_one_start(
+    tmp_path: Path, pack: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [pack, "--methods=evidence,evidence-all", "--epochs=2", "--task-counts=3"]
+    steps: list[str] = []
+    original = Trainer._train_step
+
+    def counted(self: Trainer, batch: Any) -> float:
+        steps.append(self.settings.routed_layers)
+        return original(self, batch)
+
+    monkeypatch.setattr(Trainer, "_train_step", counted)
+    assert compare(tmp_path, *arguments) == 0
+    alone = tmp_path / "alone"
+    assert compare(alone, *arguments, "--methods=evidence-all") == 0
+    # 6 steps, of which the start has 5; the second method took over those of the first.
+    assert steps == ["last:2"] * 6 + ["all"] * (1 + 6)
+    key = "evidence-all-keep0.5-tasks3-seed0"
+    shared, own = cells(tmp_path)[key], cells(alone)[key]
+    assert shared["per_task"] == own["per_task"]
+    assert shared["training"]["steps"] == own["training"]["steps"] == 6
 
 
 def table_row(page: str, method: str) -> list[str]:
