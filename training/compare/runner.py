@@ -154,6 +154,7 @@ def _result(bundles: Sequence[Bundle], settings: TrainSettings) -> Record:
         "split": bundles[0].metrics["split"],
         "images": data["images"],
         "figures": mean_figures(figures),
+        "intervals": _macro_intervals(bundles),
         "cost": serving_cost([bundle.network() for bundle in bundles]),
         "training": {
             "seconds": round(sum(one["seconds"] for one in trained), 1),
@@ -162,6 +163,12 @@ def _result(bundles: Sequence[Bundle], settings: TrainSettings) -> Record:
         },
         "per_task": per_task,
     }
+
+
+def _macro_intervals(bundles: Sequence[Bundle]) -> dict[str, Any] | None:
+    """Of the means over tasks, by figure; None for several networks, resampled one by one."""
+    intervals: dict[str, Any] | None = bundles[0].metrics["intervals"]
+    return None if intervals is None or len(bundles) > 1 else intervals["macro"]
 
 
 def serving_cost(networks: Sequence[RoutedNetwork]) -> dict[str, float]:

@@ -57,6 +57,8 @@ class Row:
     seconds: Spread | None
     """Of training steps."""
     epochs: Spread | None
+    interval: tuple[float, float] | None
+    """95 % bootstrap interval of AP, its bounds averaged over seeds; None where not resampled."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -105,4 +107,14 @@ def _row(method: str, keep: float | None, tasks: int, cells: Sequence[Record]) -
         masked_passes=spread(lambda cell: cell["cost"]["masked_passes"]),
         seconds=spread(lambda cell: cell["training"]["seconds"]),
         epochs=spread(lambda cell: cell["training"]["epochs"]),
+        interval=_interval(done),
     )
+
+
+def _interval(cells: Sequence[Record]) -> tuple[float, float] | None:
+    """Cells of before intervals were kept have none."""
+    found = [(cell.get("intervals") or {}).get("average_precision") for cell in cells]
+    bounds = [one for one in found if one is not None]
+    if not bounds:
+        return None
+    return statistics.fmean(low for low, _ in bounds), statistics.fmean(high for _, high in bounds)

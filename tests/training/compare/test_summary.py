@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from training.compare.cells import Record
-from training.compare.page import spread_cell
+from training.compare.page import _bounds, spread_cell
 from training.compare.summary import FIGURES, Spread, baselines, summarise
 
 
@@ -71,3 +71,14 @@ def test_rows_keep_methods_keeps_and_counts_apart() -> None:
 def test_the_majority_baseline_of_every_number_of_tasks() -> None:
     found = baselines([record(None, tasks=2), record(0.8, tasks=5), record(0.9, tasks=2)])
     assert [(one.tasks, one.accuracy) for one in found] == [(2, 0.75), (5, 0.75)]
+
+
+def test_the_interval_of_ap_is_the_mean_over_the_seeds_that_have_one() -> None:
+    cells = [
+        record(0.8, seed=seed) | {"intervals": interval and {"average_precision": interval}}
+        for seed, interval in enumerate([(0.4, 0.6), (0.5, 0.6), None])
+    ]
+    (row,) = summarise([*cells, record(0.8, seed=3)])
+    assert row.interval == pytest.approx((0.45, 0.6))
+    assert _bounds(row.interval) == "0.450 to 0.600"
+    assert _bounds(None) == "–"

@@ -151,8 +151,8 @@ def test_the_page_says_what_the_cells_say(
         assert {cell["training"]["steps"] for cell in (one, other)} == {6}
     majority = done["shared-tasks2-seed0"]["figures"]["majority"]
     assert table_row(page, "majority")[2] == f"{majority:.3f}"
-    assert table_row(page, "shared")[9:11] == ["1.00", "1"]
-    assert table_row(page, "evidence")[10] == "2"
+    assert table_row(page, "shared")[10:12] == ["1.00", "1"]
+    assert table_row(page, "evidence")[11] == "2"
     for file in ("keep-2-tasks.png", "cost-2-tasks.png"):
         assert f"({file})" in page
         assert (out / file).stat().st_size > 1000
