@@ -1,7 +1,8 @@
 """Settings of a training run: what each means, and where its value comes from.
 
-Values are layered: ``recipes/default.toml``, then the file or recipe given as ``--config``, then
-flags. Fields have no defaults of their own, so that ``default.toml`` is the one place for them.
+Values are layered: ``recipes/default.toml``, then the file or recipe given as ``--config`` (where
+``train`` gets none: ``evidence``), then flags. Fields have no defaults of their own, so that
+``default.toml`` is the one place for them.
 """
 
 from __future__ import annotations

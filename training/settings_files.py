@@ -16,6 +16,9 @@ from training.errors import SettingsError
 
 RECIPES = Path(training.__file__).parent / "recipes"
 DEFAULT_RECIPE = "default"
+"""Under every other: what they leave unsaid."""
+TRAIN_RECIPE = "evidence"
+"""Of ``train`` without ``--config``: the one that came out best (docs/training-results.md)."""
 
 S = TypeVar("S", bound=ModelSettings)
 

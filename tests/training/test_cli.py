@@ -206,7 +206,13 @@ def test_every_setting_has_a_flag_with_its_meaning(capsys: pytest.CaptureFixture
     text = capsys.readouterr().out
     for name in TrainSettings.model_fields:
         assert f"--{name.replace('_', '-')}" in text
-    assert "default 0.01" in " ".join(text.split())
+    shown = " ".join(text.split())
+    assert "default 0.003" in shown  # of the recipe evidence
+    assert "default: evidence" in shown
+    assert main(["init", "--help"]) == 0
+    assert "or saliency: chosen in training, after a start without routes; default independent" in (
+        " ".join(capsys.readouterr().out.split())
+    )
 
 
 def test_a_switch_can_be_turned_both_ways() -> None:

@@ -13,22 +13,25 @@ from pydantic.fields import FieldInfo
 from model.sigma import keep_from_sigma
 from training.config import ModelSettings
 from training.errors import SettingsError
-from training.settings_files import DEFAULT_RECIPE, RECIPES, read_settings_file
+from training.settings_files import DEFAULT_RECIPE, RECIPES, read_config, read_settings_file
 
 Flags = dict[str, Any]
 """Settings given on the command line, by name."""
 
 
 def with_settings(
-    kind: type[ModelSettings],
+    kind: type[ModelSettings], recipe: str = DEFAULT_RECIPE
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one option for each setting of ``kind``, and ``--sigma`` beside ``--keep``.
 
     The command's parameter ``flags`` receives those that were given.
+
+    Args:
+        recipe: what the command uses without ``--config``, for the defaults shown.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        options = _options(kind)
+        options = _options(kind, recipe)
         signature = inspect.signature(command, eval_str=True)
 
         @wraps(command)
@@ -70,8 +73,8 @@ def resolve_sigma(flags: Flags) -> Flags:
         raise SettingsError(f"--sigma is {sigma!r}; it must be a number") from error
 
 
-def _options(kind: type[ModelSettings]) -> dict[str, inspect.Parameter]:
-    defaults = read_settings_file(RECIPES / f"{DEFAULT_RECIPE}.toml")
+def _options(kind: type[ModelSettings], recipe: str) -> dict[str, inspect.Parameter]:
+    defaults = read_settings_file(RECIPES / f"{DEFAULT_RECIPE}.toml") | read_config(recipe)
     options = {
         name: _option(name, field, defaults[name]) for name, field in kind.model_fields.items()
     }

@@ -12,18 +12,18 @@ from training.commands.arguments import Data, Name, RepositoryRoot
 from training.commands.options import Flags, with_settings
 from training.config import TrainSettings
 from training.messages import say
-from training.settings_files import load_settings
+from training.settings_files import TRAIN_RECIPE, load_settings
 
 
-@with_settings(TrainSettings)
+@with_settings(TrainSettings, TRAIN_RECIPE)
 def train_command(
     *,
     data: Data,
     repository: RepositoryRoot,
     name: Name,
     config: Annotated[
-        str | None, typer.Option(help="a recipe's name or a TOML file; flags override it")
-    ] = None,
+        str, typer.Option(help="a recipe's name or a TOML file; flags override it")
+    ] = TRAIN_RECIPE,
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
     restart: Annotated[
         bool, typer.Option("--restart", help="throw an interrupted run away and start anew")

@@ -1,0 +1,111 @@
+"""The short table on methods of training, made from the committed cells.
+
+python -m benchmarks.training_table                              prints it
+python -m benchmarks.training_table --write README.md            puts it between its marks
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.report import RESULTS, markdown_table
+from training.compare.summary import Row, summarise
+
+FOLDER = RESULTS / "training"
+BEGIN, END = "<!-- training: python -m benchmarks.training_table -->\n", "<!-- end of training -->"
+KEEP = 0.5
+"""Of the routed methods but the paper's, which has the best of its keeps."""
+HEADERS = (
+    "tasks", "s", "hard sharing (95 %)", "evidence", "", "random-late", "evidence-all",
+    "paper, best keep", "passes: evidence, -all, paper",
+)  # fmt: skip
+
+
+def table(folder: Path = FOLDER) -> str:
+    """Macro AP of the methods on every comparison below ``folder`` that has hard sharing."""
+    lines = [
+        _line(cells_folder.parent.name, records)
+        for cells_folder in sorted(folder.glob("*/cells"))
+        if (records := [json.loads(path.read_text()) for path in sorted(cells_folder.iterdir())])
+    ]
+    return markdown_table(HEADERS, [line for line in lines if line])
+
+
+def rewrite(text: str, folder: Path = FOLDER) -> str:
+    """Replace what stands between the marks.
+
+    Raises:
+        ValueError: the marks are missing.
+    """
+    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
+    if not pattern.search(text):
+        raise ValueError(f"no marks {BEGIN.strip()} and {END}")
+    return pattern.sub(lambda _: f"{BEGIN}{table(folder)}\n{END}", text)
+
+
+def verdict(row: Row, shared: Row) -> str:
+    """Whether ``row`` lies above, within or below hard sharing's interval of AP."""
+    if shared.interval is None:
+        return ""
+    low, high = shared.interval
+    return "wins" if _ap(row) > high else "loses" if _ap(row) < low else "ties"
+
+
+def _line(name: str, records: Sequence[dict[str, Any]]) -> list[str]:
+    rows = summarise(records)
+    shared = next((row for row in rows if row.method == "shared"), None)
+    if shared is None or shared.interval is None:
+        return []
+    evidence, late, every = (
+        _at(rows, method, KEEP) for method in ("evidence", "random-late", "evidence-all")
+    )
+    paper = max((row for row in rows if row.method == "paper"), key=_ap, default=None)
+    best = "" if paper is None else f" ({paper.keep:g})"
+    return [
+        name,
+        f"{records[0]['asked']['settings']['time_limit_s']:g}",
+        f"{_ap(shared):.3f} ({shared.interval[0]:.3f} to {shared.interval[1]:.3f})",
+        _shown(evidence),
+        "" if evidence is None else verdict(evidence, shared),
+        _shown(late),
+        _shown(every),
+        _shown(paper) + best,
+        ", ".join(_passes(row) for row in (evidence, every, paper)),
+    ]
+
+
+def _at(rows: Sequence[Row], method: str, keep: float) -> Row | None:
+    return next((row for row in rows if (row.method, row.keep) == (method, keep)), None)
+
+
+def _shown(row: Row | None) -> str:
+    return "–" if row is None else f"{_ap(row):.3f}"
+
+
+def _passes(row: Row | None) -> str:
+    return "–" if row is None or row.passes is None else f"{row.passes.mean:.1f}"
+
+
+def _ap(row: Row) -> float:
+    figure = row.figures["average_precision"]
+    return figure.mean if figure else 0.0
+
+
+def main(
+    write: Annotated[Path | None, typer.Option(help="A page with the table's marks.")] = None,
+) -> None:
+    """Print the table, or write it into a page."""
+    if write is None:
+        print(table())
+    else:
+        write.write_text(rewrite(write.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,62 @@
+"""The table of methods of training says what the committed cells say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.training_table import BEGIN, END, rewrite, table
+from training.compare.summary import FIGURES
+
+ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "training-results.md")
+
+
+def write_cell(folder: Path, method: str, keep: float | None, ap: float, **more: Any) -> None:
+    cells = folder / "birds" / "cells"
+    cells.mkdir(parents=True, exist_ok=True)
+    record = {
+        "method": method, "keep": keep, "tasks": 2, "seed": 0, "failure": None,
+        "asked": {"settings": {"time_limit_s": 60.0}},
+        "figures": dict.fromkeys(FIGURES, 0.9) | {"average_precision": ap, "majority": 0.8},
+        "cost": {"passes": 1.25, "masked_passes": 2}, "training": {"seconds": 60, "epochs": 3},
+    }  # fmt: skip
+    (cells / f"{method}-{keep}.json").write_text(json.dumps(record | more))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_pages_have_the_table_of_the_committed_cells(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text == rewrite(text), (
+        f"run: python -m benchmarks.training_table --write {page.relative_to(ROOT)}"
+    )
+
+
+@pytest.mark.parametrize(("ap", "word"), [(0.49, "loses"), (0.52, "ties"), (0.56, "wins")])
+def test_evidence_is_judged_by_the_interval_of_hard_sharing(
+    tmp_path: Path, ap: float, word: str
+) -> None:
+    write_cell(tmp_path, "shared", None, 0.525, intervals={"average_precision": [0.5, 0.55]})
+    write_cell(tmp_path, "evidence", 0.5, ap)
+    write_cell(tmp_path, "evidence", 0.2, 0.9)
+    write_cell(tmp_path, "paper", 0.2, 0.3)
+    write_cell(tmp_path, "paper", 0.8, 0.4)
+    row = table(tmp_path).splitlines()[-1]
+    assert row == (
+        f"| birds | 60 | 0.525 (0.500 to 0.550) | {ap:.3f} | {word} | – | – | 0.400 (0.8) "
+        "| 1.2, –, 1.2 |"
+    )
+
+
+def test_nothing_is_said_without_hard_sharing(tmp_path: Path) -> None:
+    write_cell(tmp_path, "evidence", 0.5, 0.9)
+    assert len(table(tmp_path).splitlines()) == 2
+
+
+def test_a_page_without_marks_is_refused() -> None:
+    with pytest.raises(ValueError, match="no marks"):
+        rewrite("# A page")
+    assert rewrite(f"a\n{BEGIN}old\n{END}\nb").startswith(f"a\n{BEGIN}| tasks |")
