@@ -181,7 +181,9 @@ class TrainSettings(ModelSettings):
         "cost; keep is then found per layer; 0: keep as given",
     )
     routed_lr_factor: float = Field(
-        gt=0, description="scheme saliency: times lr, the peak learning rate within routes"
+        ge=0,
+        description="scheme saliency: times lr, the peak learning rate within routes, whose "
+        "schedule begins anew; 0: one schedule over the whole run",
     )
     epochs: float = Field(gt=0, description="passes over the training images")
     batch_size: int = Field(ge=2, description="images per step")

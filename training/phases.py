@@ -2,8 +2,8 @@
 
 A run whose routes are drawn has one phase. One whose routes come from evidence (scheme "saliency")
 has two: every label of every image without routing, then the settings' own sampler within routes,
-which are chosen in one or more stages. Each phase has its share of the steps and of the time limit,
-and its learning rate runs down at its end.
+which are chosen in one or more stages. Each phase has its share of the steps and of the time limit;
+its learning rate runs down at its end, or once over both phases (``routed_lr_factor`` 0).
 """
 
 from __future__ import annotations
@@ -84,7 +84,11 @@ class Phases:
 
     def learning_rate(self, step: int) -> float:
         """Of a step of the current phase."""
-        return self.current.lr_factor * learning_rate(self._settings, self._progress(step))
+        progress = self._progress(step)
+        if not self._settings.routed_lr_factor and len(self._phases) > 1:
+            start = self._settings.shared_start
+            progress = start + (1 - start) * progress if self._index else start * progress
+        return self.current.lr_factor * learning_rate(self._settings, progress)
 
     def state(self) -> dict[str, Any]:
         """What :meth:`restore` needs, as JSON."""
@@ -127,7 +131,7 @@ def _phases(settings: TrainSettings, images: int, tasks: int) -> tuple[Phase, ..
     routed = Phase(
         sampler,
         settings.compute,
-        settings.routed_lr_factor,
+        settings.routed_lr_factor or 1.0,
         settings.keep_stages,
         Budget(max(1, planned - start), settings.time_limit_s),
     )

@@ -142,3 +142,19 @@ def test_a_state_from_before_there_were_phases_is_of_the_first() -> None:
     one.restore({"steps": [25]})
     assert one.total_steps == 25
     assert one.stage == 0
+
+
+def test_one_schedule_may_span_both_phases() -> None:
+    one = {"schedule": "one_cycle", "lr": 0.2, "shared_start": 0.75, "routed_lr_factor": 0}
+    rates = [rate for _, rate in walk(phases(**one))]
+    settings = tiny(schedule="one_cycle", lr=0.2)
+    assert rates == pytest.approx([learning_rate(settings, step / 40) for step in range(40)])
+    # Also where a time limit shortens both: 20 s of which the start has 15.
+    short = [rate for _, rate in walk(phases(**one, time_limit_s=20))]
+    assert len(short) < 21
+    assert short[-1] < 0.02 * max(short)
+
+
+def test_weights_from_elsewhere_have_the_whole_schedule() -> None:
+    rates = [rate for _, rate in walk(phases(shared_start=0, init_from="x", routed_lr_factor=0))]
+    assert rates == [rate for _, rate in walk(phases(scheme="independent"))]

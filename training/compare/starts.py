@@ -19,8 +19,7 @@ _LATER = frozenset(
     {
         "keep", "routed_layers", "group_layers", "route_seed", "unit_multiple", "target_cost",
         "sampler", "tasks_per_step", "compute", "saliency_images", "keep_stages",
-        "routed_lr_factor", "recalibration_batches", "calibration", "threshold_objective",
-        "bootstrap_resamples",
+        "recalibration_batches", "calibration", "threshold_objective", "bootstrap_resamples",
     }
 )  # fmt: skip
 
