@@ -20,6 +20,14 @@ Record = dict[str, Any]
 
 # What changes no figure.
 _FREE = RESUMABLE_CHANGES - {"time_limit_s"}
+ROUTE_SETTINGS = frozenset(
+    {
+        "group_layers", "route_seed", "unit_multiple", "target_cost", "tasks_per_step", "compute",
+        "shared_start", "saliency_images", "keep_stages", "routed_lr_factor",
+        "recalibration_batches",
+    }
+)  # fmt: skip
+"""What plays no part in a run without routes."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,8 @@ class CellStore:
             return None
         try:
             record: Record = json.loads(path.read_text(encoding="utf-8"))
-            changed = _changed(record["asked"], wanted)
+            free = _FREE if cell.method.routed else _FREE | ROUTE_SETTINGS
+            changed = _changed(record["asked"], wanted, free)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StateError(f"{path}: cannot be read: {error!r}; delete it to run it again") from (
                 error
@@ -134,14 +143,14 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
         raise StateError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs, in words."""
+def _changed(then: Mapping[str, Any], now: Mapping[str, Any], free: frozenset[str]) -> list[str]:
+    """What differs, but for what is ``free`` to, in words."""
     # A setting newer than the cell: its default is what was done without it.
     default = load_settings(TrainSettings).model_dump(mode="json")
     before, after = default | then["settings"], now["settings"]
     changed = [
         f"{name} (was {before.get(name)!r}, is {after.get(name)!r})"
         for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name) and name not in _FREE
+        if before.get(name) != after.get(name) and name not in free
     ]
     return changed + ([] if then["data"] == now["data"] else ["data"])

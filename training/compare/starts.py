@@ -10,18 +10,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from training.compare.cells import asked, fingerprint
+from training.compare.cells import ROUTE_SETTINGS, asked, fingerprint
 from training.config import TrainSettings
 from training.state import StateFile
 
 # What plays no part before routes are chosen.
-_LATER = frozenset(
-    {
-        "keep", "routed_layers", "group_layers", "route_seed", "unit_multiple", "target_cost",
-        "sampler", "tasks_per_step", "compute", "saliency_images", "keep_stages",
-        "recalibration_batches", "calibration", "threshold_objective", "bootstrap_resamples",
-    }
-)  # fmt: skip
+_LATER = (ROUTE_SETTINGS - {"shared_start", "routed_lr_factor"}) | {
+    "keep", "routed_layers", "sampler", "calibration", "threshold_objective",
+    "bootstrap_resamples",
+}  # fmt: skip
 
 
 def start_file(folder: Path, settings: TrainSettings, digest: str) -> StateFile | None:

@@ -43,6 +43,18 @@ def test_a_result_of_other_settings_or_data_is_refused(tmp_path: Path) -> None:
     assert store.read(CELL, asked(tiny(checkpoint_interval_s=7), "sha256:a"))
 
 
+def test_how_routes_are_trained_is_nothing_to_a_method_without_any(tmp_path: Path) -> None:
+    store, without = CellStore(tmp_path), Cell(METHODS["shared"], None, 10, 1)
+    for cell in (CELL, without):
+        store.write(cell, {"asked": asked(tiny(), "sha256:a")})
+    wanted = asked(tiny(shared_start=0.5), "sha256:a")
+    assert store.read(without, wanted)
+    with pytest.raises(StateError, match="shared_start"):
+        store.read(CELL, wanted)
+    with pytest.raises(StateError, match="lr"):
+        store.read(without, asked(tiny(lr=0.5), "sha256:a"))
+
+
 def test_a_setting_newer_than_the_result_had_its_default(tmp_path: Path) -> None:
     store, old = CellStore(tmp_path), asked(tiny(), "sha256:a")
     wanted = asked(tiny(), "sha256:a")
