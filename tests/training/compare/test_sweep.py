@@ -105,7 +105,7 @@ def test_cells_that_differ_in_routes_only_share_one_start(
     original = Trainer._train_step
 
     def counted(self: Trainer, batch: Any) -> float:
-        steps.append(self.settings.routed_layers)
+        steps.append(str(self.settings.routed_layers))
         return original(self, batch)
 
     monkeypatch.setattr(Trainer, "_train_step", counted)
