@@ -18,7 +18,7 @@ help: ## list these commands
 
 venv: .venv/installed ## make the virtual environment (every command below does so when needed)
 
-.venv/installed: pyproject.toml requirements.lock
+.venv/installed: pyproject.toml requirements.lock $(wildcard model/native/*.?pp)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || \
 	  { echo "$(PYTHON) is not Python 3.11 or 3.12: name one with make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -64,4 +64,4 @@ lock: ## resolve the newest versions that pyproject.toml allows into requirement
 	mv build/requirements.lock requirements.lock
 
 clean: ## remove the virtual environment and everything built
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist *.egg-info model/native/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis

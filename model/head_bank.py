@@ -31,6 +31,14 @@ class Features:
 
 
 @dataclass(frozen=True, eq=False)
+class Ready:
+    """Logits that were computed together with the features."""
+
+    rows: list[tuple[int, int]]  # (image, task)
+    logits: Tensor  # float32 [len(rows), max_outputs] on the CPU
+
+
+@dataclass(frozen=True, eq=False)
 class _Stack:
     """Heads of the tasks that use equally many features."""
 
@@ -60,14 +68,22 @@ class HeadBank:
             task: place for tasks in by_count.values() for place, task in enumerate(tasks)
         }
 
-    def answer(self, found: Sequence[Features], rows: Sequence[tuple[int, int]]) -> Tensor:
-        """Logits float32 [R, max_outputs] on the CPU for ``rows`` of (image, task)."""
+    def answer(
+        self, found: Sequence[Features], ready: Ready, rows: Sequence[tuple[int, int]]
+    ) -> Tensor:
+        """Logits float32 [R, max_outputs] on the CPU for ``rows`` of (image, task).
+
+        Each is in ``ready`` already, or computed from what was ``found``.
+        """
         alike: dict[tuple[int, int], list[Features]] = {}
         for item in found:
             alike.setdefault((item.pooled.shape[1], item.pooled.shape[2]), []).append(item)
-        blocks: list[Tensor] = []
-        place: dict[tuple[int, int], int] = {}  # of an (image, task) among the computed logits
-        count = 0
+        if not found and ready.rows == rows:
+            return ready.logits
+        blocks = [ready.logits]
+        # Of an (image, task) among all logits.
+        place = {row: index for index, row in enumerate(ready.rows)}
+        count = len(place)
         for (images, features), items in alike.items():
             stacked = torch.cat([i.pooled.expand(len(i.tasks), images, features) for i in items])
             tasks = [task for item in items for task in item.tasks]
@@ -77,8 +93,8 @@ class HeadBank:
                 for row in item.rows():
                     place[row] = count
                     count += 1
-        order = torch.tensor([place[row] for row in rows], device=blocks[0].device)
-        return torch.cat(blocks)[order].cpu()
+        order = torch.tensor([place[row] for row in rows])
+        return torch.cat([block.cpu() for block in blocks])[order]
 
 
 def _stack(heads: TaskHeads, tasks: list[int], used: dict[int, Tensor | None]) -> _Stack:

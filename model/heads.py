@@ -63,12 +63,22 @@ class TaskHeads(nn.Module):
 
     def forward_features(self, features: Tensor, task: int, used: Tensor | None) -> Tensor:
         """Logits [N, outputs] of one task from the features ``used`` (int64 [n], None: all)."""
+        embed, weight, bias = self.parts(task, used)
+        if embed is not None:
+            features = F.relu(F.linear(features, *embed))
+        return F.linear(features, weight, bias)
+
+    def parts(
+        self, task: int, used: Tensor | None
+    ) -> tuple[tuple[Tensor, Tensor] | None, Tensor, Tensor]:
+        """One task's embedding weight [E, n] and bias [E], where it has one, and its logits' weight
+        [outputs, E or n] and bias [outputs]; ``used``: the features it reads (int64 [n]), None for
+        all."""
         weight, bias = self.weight[self._slice(task)], self.bias[self._slice(task)]
         if self.embed_weight is None or self.embed_bias is None:
-            return F.linear(features, weight if used is None else weight[:, used], bias)
+            return None, weight if used is None else weight[:, used], bias
         embed = self.embed_weight[task]
-        embed = embed if used is None else embed[:, used]
-        return F.linear(F.relu(F.linear(features, embed, self.embed_bias[task])), weight, bias)
+        return (embed if used is None else embed[:, used], self.embed_bias[task]), weight, bias
 
     def _slice(self, task: int) -> slice:
         return slice(self.starts[task], self.starts[task] + self.outputs[task])

@@ -197,6 +197,11 @@ class RoutedNetwork(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 [N, H, W, 3] -> float [N, 3, H, W] less the data-set mean, over its deviation."""
+        self.check_images(images)
+        return (images.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
+
+    def check_images(self, images: Tensor) -> None:
+        """Raises ValueError unless they are uint8 [N, H, W, 3] of the network's size."""
         spec = self.config.preprocess
         if images.ndim != 4 or images.dtype != torch.uint8 or tuple(images.shape[1:]) != (
             spec.height, spec.width, 3,
@@ -205,7 +210,6 @@ class RoutedNetwork(nn.Module):
                 f"images must be uint8 [N, {spec.height}, {spec.width}, 3], got {images.dtype} "
                 f"{list(images.shape)}"
             )
-        return (images.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
 
     def _check_task(self, task: int | Tensor | None) -> int | Tensor:
         if task is None:

@@ -89,6 +89,7 @@ def make_forward(
     dtype: torch.dtype = torch.float32,
     workers: int = 1,
     cache: WeightCache | None = None,
+    native: bool = True,
     sample: RowBatch | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Forward:
@@ -98,6 +99,7 @@ def make_forward(
         dtype: of the convolutions; logits are always float32.
         workers: threads over which ``subnet`` spreads the tasks on a CPU.
         cache: of cut weights, to be shared by versions of one model.
+        native: whether ``subnet`` may use compiled kernels (:mod:`model.native`).
         sample: defaults to one image asked for all tasks, at most 8 of them.
     """
     place = torch.device(device)
@@ -107,7 +109,9 @@ def make_forward(
             return MaskedForward(network, place, dtype)
         if name == "mixed":
             return MixedForward(network, place, dtype)
-        return SubnetForward(network, place, dtype=dtype, workers=workers, cache=cache)
+        return SubnetForward(
+            network, place, dtype=dtype, workers=workers, cache=cache, native=native
+        )
 
     if strategy != "auto":
         return make(strategy)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,14 +12,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from model.cut_conv import CutConv, fuses
-from model.head_bank import Features, HeadBank
+from model.convolutions import Convolutions, Subnet, SubnetInput
+from model.cut_conv import fuses
+from model.head_bank import Features, HeadBank, Ready
 from model.network import RoutedNetwork
-from model.plan import Cut, Node, NodeFork, make_plan, shares_conv
+from model.plan import Node, NodeFork, make_plan, shares_conv
 from model.rows import RowBatch
-from model.tails import TailGroup, all_tails, group_tails, is_tail
-from model.weight_cache import WeightCache, content_key
-from model.winograd import WinogradConv, winograd_bytes, winograd_pays
+from model.tails import TailGroup, all_tails, alone, group_tails, is_tail
+from model.weight_cache import WeightCache
 
 Images = tuple[int, ...]  # positions in RowBatch.images: what the rows of an activation belong to
 Wanted = dict[int, Images]  # by task: the images it is asked about, each once
@@ -43,11 +42,14 @@ class _Visit:
 class SubnetForward:
     """Rows through the plan of all tasks.
 
-    Called by one thread. Tails asked about equally many images run side by side in grouped
-    convolutions (:mod:`model.tails`). With ``workers`` > 1 groups and single tails are spread over
-    that many threads of its own, each running its convolutions single-threaded: a small convolution
-    gains little from a second thread inside it, two side by side gain nearly all of it, and no
-    barrier waits for a thread that the machine gave to somebody else.
+    Called by one thread. With the compiled kernels (:mod:`model.native`) everything behind the
+    point where tasks part, heads included, is one call, spread over ``workers`` threads of its own.
+
+    Without them, tails asked about equally many images run side by side in grouped convolutions
+    (:mod:`model.tails`). With ``workers`` > 1 groups and single tails are spread over that many
+    threads, each running its convolutions single-threaded: a small convolution gains little from a
+    second thread inside it, two side by side gain nearly all of it, and no barrier waits for a
+    thread that the machine gave to somebody else.
     """
 
     name: Literal["subnet"] = "subnet"
@@ -60,21 +62,22 @@ class SubnetForward:
         dtype: torch.dtype = torch.float32,
         workers: int = 1,
         cache: WeightCache | None = None,
+        native: bool = True,
     ) -> None:
+        """``native``: use the compiled kernels where they are at hand."""
         self._network = network.eval().to(device)
         self._device, self._dtype = device, dtype
         self._roots = make_plan(network, range(len(network.tasks)))
         tails = list(all_tails(self._roots))
-        self._groups = group_tails(tails) if fuses(device, dtype) else []
-        self._heads = HeadBank(network.heads, _used_features(self._roots))
-        self._cache = cache or WeightCache()
-        # Winograd's weights are four times as large: for the tasks' own layers only where they all
-        # fit beside the direct ones, or each request would evict what the next one needs.
-        paying = [cut for tail in tails for cut in tail.cuts if winograd_pays(cut, device, dtype)]
-        self._winograd_tails = sum(map(winograd_bytes, paying)) <= self._cache.budget_bytes // 2
-        self._layer_keys = [content_key(layer, dtype) for layer in network.layers]
-        self._cache.claim(self._layer_keys)
-        weakref.finalize(self, self._cache.release, self._layer_keys).atexit = False
+        self._features = _used_features(self._roots)
+        self._heads = HeadBank(network.heads, self._features)
+        self._conv = Convolutions(
+            network, device, dtype, cache or WeightCache(), tails, native=native
+        )
+        grouped = not self._conv.has_subnets and fuses(device, dtype)
+        self._groups = group_tails(tails) if grouped else []
+        self._tails = {tail.task: tail for tail in tails}
+        self._subnets: dict[tuple[int, bool], Subnet] = {}  # of a task, and whether all of it
         self._workers = workers if device.type == "cpu" else 1
         self._pool: ThreadPoolExecutor | None = None
 
@@ -85,20 +88,60 @@ class SubnetForward:
         for image, task in zip(images, tasks, strict=True):
             asked.setdefault(task, {})[image] = None
         wanted = {task: tuple(sorted(members)) for task, members in asked.items()}
+        rows = list(zip(images, tasks, strict=True))
+        if len(wanted) == 1 and self._conv.has_subnets:
+            return self._heads.answer([], self._one_task(batch.images, wanted), rows)
         pixels = batch.images.to(self._device, non_blocking=True)
-        x = self._network.normalise(pixels).to(self._dtype)
         # Already channels last in memory: the pixels are [N, H, W, 3].
+        x = self._network.normalise(pixels).to(self._dtype)
         every = tuple(range(len(pixels)))
-        roots = [_Visit(root, x, None, every) for root in self._roots]
-        features, parted = self._shared(roots, wanted)
+        features, parted = self._shared(
+            [_Visit(root, x, None, every) for root in self._roots], wanted
+        )
+        if self._conv.has_subnets:
+            return self._heads.answer(features, self._own_subnets(parted, wanted), rows)
+        features.extend(self._own_layers(parted, wanted))
+        none = Ready([], torch.empty(0, self._network.tasks.max_outputs))
+        return self._heads.answer(features, none, rows)
+
+    def _one_task(self, pixels: Tensor, wanted: Wanted) -> Ready:
+        """Where one task is wanted: from the images to its logits in one call."""
+        [(task, images)] = wanted.items()
+        self._network.check_images(pixels)
+        asked = SubnetInput(self._subnet(task, whole=True), pixels, images)
+        return Ready([(image, task) for image in images], self._conv.logits([asked], self._workers))
+
+    def _own_subnets(self, parted: Mapping[int, _Visit], wanted: Wanted) -> Ready:
+        """From where wanted tasks part to their logits, all in one call."""
+        inputs: list[SubnetInput] = []
+        rows: list[tuple[int, int]] = []
+        for task, visit in parted.items():
+            place = {image: row for row, image in enumerate(visit.images)}
+            positions = [place[image] for image in wanted[task]]
+            subnet = self._subnet(task, whole=False)
+            inputs.append(SubnetInput(subnet, visit.x, positions, visit.select))
+            rows.extend((image, task) for image in wanted[task])
+        return Ready(rows, self._conv.logits(inputs, self._workers))
+
+    def _subnet(self, task: int, *, whole: bool) -> Subnet:
+        """The task's subnet from the first layer, or from where it has parted from all others."""
+        key = (task, whole)
+        if key not in self._subnets:
+            own = self._tails[task].cuts if task in self._tails else ()
+            path = alone(self._roots, task)
+            shared = path[: len(path) - len(own)] if whole else []
+            self._subnets[key] = self._conv.subnet(task, shared, own, self._features[task])
+        return self._subnets[key]
+
+    def _own_layers(self, parted: dict[int, _Visit], wanted: Wanted) -> list[Features]:
+        """From where wanted tasks part to their features, layer by layer."""
         work: list[Callable[[], list[Features]]] = []
         for group in self._groups:
             if _together(group, parted, wanted):
                 visits = [parted.pop(task) for task in group.tasks]
                 work.append(partial(self._side_by_side, group, visits, wanted))
         work.extend(partial(self._depth_first, visit, wanted) for visit in parted.values())
-        features.extend(self._spread(work))
-        return self._heads.answer(features, list(zip(images, tasks, strict=True)))
+        return self._spread(work)
 
     def close(self) -> None:
         """Stop the worker threads."""
@@ -152,7 +195,7 @@ class SubnetForward:
         """A group's tails in grouped convolutions."""
         x = _inputs_side_by_side(visits, wanted)
         for cuts in group.layers():
-            x = self._conv(x, cuts, winograd=False)
+            x = self._conv(x, cuts, tail=True)
         pooled = x.mean(dim=(2, 3)).float().view(len(x), len(group.tails), -1)
         images = tuple(wanted[task] for task in group.tasks)
         return [Features(group.tasks, images, pooled.transpose(0, 1))]
@@ -171,14 +214,14 @@ class SubnetForward:
         if not forks:
             return []
         x, images = _input(visit, wanted)
-        winograd = self._winograd_tails or not is_tail(node)
+        tail = is_tail(node)
         own = [_only(x, images, [t for t in wanted if t in fork.tasks], wanted) for fork in forks]
         share = shares_conv(node, forks, [len(part) for part, _ in own], len(images))
-        shared = self._conv(x, [node.cut], winograd=winograd) if share else None
+        shared = self._conv(x, [node.cut], tail=tail) if share else None
         below: list[_Visit] = []
         for fork, (part, asked) in zip(forks, own, strict=True):
             if shared is None:
-                y, select = self._conv(part, [fork.alone], winograd=winograd), None
+                y, select = self._conv(part, [fork.alone], tail=tail), None
             else:
                 y, select, asked = shared, fork.select, images
             if fork.nodes:
@@ -186,22 +229,6 @@ class SubnetForward:
             else:
                 found.append(_features(fork, y, select, asked, wanted))
         return below
-
-    def _conv(self, x: Tensor, cuts: Sequence[Cut], *, winograd: bool) -> Tensor:
-        """The cuts' convolution; of several cuts, on their inputs side by side.
-
-        ``winograd``: whether that algorithm may be used where it is faster.
-        """
-        first = cuts[0]
-        layer = self._network.layers[first.layer]
-        key = b"".join([self._layer_keys[first.layer], *(cut.key for cut in cuts)])
-        if winograd and winograd_pays(first, self._device, self._dtype):
-            convolution = self._cache.get(
-                key + b"winograd", lambda: WinogradConv.cut(layer, first, self._dtype)
-            )
-        else:
-            convolution = self._cache.get(key, lambda: CutConv.cut(layer, cuts, self._dtype))
-        return convolution(x)
 
 
 def _together(group: TailGroup, parted: Mapping[int, _Visit], wanted: Wanted) -> bool:

@@ -74,6 +74,17 @@ def all_tails(roots: Sequence[Node]) -> Iterator[Tail]:
         yield from _tails(root)
 
 
+def alone(roots: Sequence[Node], task: int) -> list[Cut]:
+    """A task's convolutions from first to last, each cut to its own units."""
+    cuts: list[Cut] = []
+    nodes = roots
+    while nodes:
+        [fork] = [fork for node in nodes for fork in node.forks if task in fork.tasks]
+        cuts.append(fork.alone)
+        nodes = fork.nodes
+    return cuts
+
+
 def is_tail(node: Node) -> bool:
     """Whether one task has ``node`` and everything behind it to itself."""
     return len(node.tasks) == 1

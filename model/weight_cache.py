@@ -6,27 +6,28 @@ import hashlib
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 import torch
-from torch import Tensor
 
 from model.conv_layer import RoutedConv
 
 DEFAULT_BUDGET_BYTES = 2 * 2**30
 
 
-class Convolution(Protocol):
-    """A cut convolution with what it needs to run."""
+class CutWeights(Protocol):
+    """A convolution's weights, cut, in the order that some kernel wants."""
 
-    bytes: int  # of its weights
+    @property
+    def bytes(self) -> int:
+        """How much memory they take."""
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """[N, in, H, W] -> [N, out, H', W']."""
+
+Weights = TypeVar("Weights", bound=CutWeights)
 
 
 class WeightCache:
-    """Cut convolutions by content; the least recently used go first.
+    """Cut weights by content; the least recently used go first.
 
     One cache may serve several versions of a model: a version's unchanged layers have equal keys,
     so their cut weights exist once. Who uses layers claims them; what nobody claims any longer goes
@@ -38,7 +39,7 @@ class WeightCache:
         # Reentrant: a release may come from the garbage collector, within any line below.
         self._lock = threading.RLock()
         self._claims: Counter[bytes] = Counter()
-        self._held: OrderedDict[bytes, Convolution] = OrderedDict()
+        self._held: OrderedDict[bytes, CutWeights] = OrderedDict()
         self._held_bytes = 0
 
     @property
@@ -46,12 +47,15 @@ class WeightCache:
         """Bytes of weights held now."""
         return self._held_bytes
 
-    def get(self, key: bytes, make: Callable[[], Convolution]) -> Convolution:
-        """The convolution under ``key``, made if it is not held; valid even after its eviction."""
+    def get(self, key: bytes, make: Callable[[], Weights]) -> Weights:
+        """The weights under ``key``, made if they are not held; valid even after their eviction.
+
+        A key belongs to one kind of weights.
+        """
         with self._lock:
             if key in self._held:
                 self._held.move_to_end(key)
-                return self._held[key]
+                return cast(Weights, self._held[key])
         made = make()
         with self._lock:
             if key not in self._held:

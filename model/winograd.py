@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.conv_layer import RoutedConv
+from model.conv_layer import LayerShape, RoutedConv
 from model.plan import Cut
 
 OUTPUTS = 4  # a tile's side
@@ -32,10 +32,13 @@ _POINTS = (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fractio
 _TILES = 256
 
 
-# Where it beat oneDNN's direct convolution when tried, on one processor: enough channels to pay for
-# the transforms of activations, enough tiles to pay for reading four times the weights.
+# Where it beat the direct convolution when tried, on one processor: enough channels to pay for the
+# transforms of activations, enough tiles of one image to pay for reading four times the weights.
 _MIN_CHANNELS = 48
-_MIN_TILES = 49  # of one image: 28 x 28
+_MIN_TILES = 49  # 28 x 28
+_COMPILED_MIN_UNITS = 32
+_COMPILED_MIN_INPUTS = 5  # fewer have a memory order of their own
+_COMPILED_MIN_TILES = 16  # 16 x 16
 
 
 class WinogradConv:
@@ -43,7 +46,7 @@ class WinogradConv:
 
     def __init__(self, weight: Tensor, bias: Tensor, *, pool: bool) -> None:
         """``weight``: [out, in, 3, 3]; ``bias``: [out]."""
-        self._weight = _transform_weight(weight)
+        self._weight = transform_weight(weight)
         self._bias, self._pool = bias, pool
         self.bytes = self._weight.nbytes + bias.nbytes
 
@@ -89,10 +92,22 @@ def winograd_pays(cut: Cut, device: torch.device, dtype: torch.dtype) -> bool:
     """
     if device.type != "cpu" or dtype != torch.float32:
         return False  # bfloat16 has matrix units of its own; GPUs have cuDNN
-    if min(cut.inputs, cut.outputs) < _MIN_CHANNELS:
-        return False
+    return min(cut.inputs, cut.outputs) >= _MIN_CHANNELS and _tiles_of(cut) >= _MIN_TILES
+
+
+def compiled_winograd_pays(shape: LayerShape, cut: Cut) -> bool:
+    """The same for the kernels of :mod:`model.native`.
+
+    By the whole layer's shape, so that a unit is computed alike in every cut that has it: for its
+    task alone and together with others.
+    """
+    wide = min(shape.in_units, shape.units) >= _COMPILED_MIN_UNITS
+    return wide and cut.inputs >= _COMPILED_MIN_INPUTS and _tiles_of(cut) >= _COMPILED_MIN_TILES
+
+
+def _tiles_of(cut: Cut) -> int:
     height, width = cut.size
-    return -(-height // OUTPUTS) * -(-width // OUTPUTS) >= _MIN_TILES
+    return -(-height // OUTPUTS) * -(-width // OUTPUTS)
 
 
 def winograd_bytes(cut: Cut) -> int:
@@ -115,7 +130,7 @@ def _tiles(x: Tensor, rows: int, columns: int) -> Tensor:
     return windows.reshape(_INPUTS**2, -1)
 
 
-def _transform_weight(weight: Tensor) -> Tensor:
+def transform_weight(weight: Tensor) -> Tensor:
     """[out, in, 3, 3] -> [36, in, out], in float64 on the way."""
     _, kernel, _ = matrices()
     two = torch.kron(kernel, kernel)  # [36, 9]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.config import BackboneConfig, HeadConfig, ModelConfig, PreprocessConfig, RoutingConfig
+from model.native.library import native_library
 from model.network import RoutedNetwork, build
 from model.rows import RowBatch
 from model.strategies import STRATEGIES, fastest, make_forward, sample_batch
@@ -99,16 +100,17 @@ def largest_difference(network: RoutedNetwork, batch: RowBatch, a: Tensor, b: Te
     images=st.integers(1, 4),
     rows=st.integers(1, 24),
     workers=st.sampled_from([1, 2]),
+    native=st.booleans(),
     seed=st.integers(0, 1000),
 )
 def test_every_strategy_gives_the_masked_answer(
-    config: ModelConfig, images: int, rows: int, workers: int, seed: int
+    config: ModelConfig, images: int, rows: int, workers: int, native: bool, seed: int
 ) -> None:
     network = trained_looking(config, seed)
     batch = random_rows(network, images, rows, seed)
     reference = make_forward(network, "masked")(batch)
     for name in ("mixed", "subnet"):
-        found = make_forward(network, name, workers=workers)(batch)
+        found = make_forward(network, name, workers=workers, native=native)(batch)
         assert found.shape == (len(batch), network.tasks.max_outputs)
         assert found.dtype == torch.float32
         assert largest_difference(network, batch, reference, found) <= TOLERANCE, name
@@ -129,6 +131,35 @@ def test_a_row_does_not_depend_on_its_neighbours(config: ModelConfig, seed: int)
             assert (
                 largest_difference(network, single, together[row : row + 1], alone) <= TOLERANCE
             ), name
+
+
+@pytest.mark.skipif(native_library() is None, reason="the kernels were not compiled")
+@pytest.mark.parametrize("routed_layers", ["all", "last:2"])
+@pytest.mark.parametrize("norm", ["batch", "batch_per_task"])
+def test_with_the_compiled_kernels_neighbours_do_not_change_a_bit(
+    routed_layers: str, norm: str
+) -> None:
+    network = trained_looking(
+        ModelConfig.model_validate(
+            {
+                "backbone": {"width": 0.5, "norm": norm},
+                "routing": {"keep": 0.4, "routed_layers": routed_layers},
+                "preprocess": {"height": 64, "width": 64},  # large enough for Winograd
+                "tasks": [{"name": f"t{index}"} for index in range(9)],
+            }
+        ),
+        seed=0,
+    )
+    batch = RowBatch.all_pairs(sample_batch(network, images=3).images, range(9))
+    together = make_forward(network, "subnet", workers=2)(batch)
+    forward = make_forward(network, "subnet")
+    for row in (0, 7, 13, 26):
+        alone = RowBatch(
+            batch.images, batch.image_index[row : row + 1], batch.task_index[row : row + 1]
+        )
+        assert torch.equal(forward(alone)[0], together[row])
+    three = RowBatch(batch.images, batch.image_index[9:12], batch.task_index[9:12])
+    assert torch.equal(forward(three), together[9:12])
 
 
 @pytest.fixture(scope="module")

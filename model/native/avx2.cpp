@@ -1,0 +1,2 @@
+// The kernels for processors with AVX2 and FMA.
+#include "chain.hpp"

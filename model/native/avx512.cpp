@@ -1,0 +1,2 @@
+// The kernels for processors with AVX-512.
+#include "chain.hpp"
