@@ -16,6 +16,7 @@ from service.key_file import KeyFileError
 from service.logging import configure_logging
 from service.server import serve
 from service.settings import PREFIX, Settings, unknown_variables
+from service.tracing import TracingError
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         serve(settings)
+    except TracingError as error:
+        sys.stderr.write(f"{flag('tracing')} ({PREFIX}TRACING): {error}\n")
+        return WRONG_USAGE
     except KeyFileError as error:
         sys.stderr.write(f"{flag('api_keys_file')} ({PREFIX}API_KEYS_FILE): {error}\n")
         return WRONG_USAGE

@@ -120,6 +120,11 @@ class Settings(BaseSettings):
         default="info", description="least severe log lines written; probes are logged at debug"
     )
 
+    tracing: bool = Field(
+        default=False,
+        description="send OpenTelemetry spans to where the variables `OTEL_*` say (extra `otel`)",
+    )
+
     device: str = Field(
         default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N"
     )

@@ -113,7 +113,8 @@ def test_the_lock_is_plain_pins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "groups"), [("model", [""]), ("service", [""]), ("training", ["", "train"])]
+    ("folder", "groups"),
+    [("model", [""]), ("service", ["", "otel", "grpc"]), ("training", ["", "train"])],
 )
 def test_every_import_is_a_declared_dependency(folder: str, groups: list[str]) -> None:
     declared = {canonicalize_name(r.name) for group in groups for r in requirements()[group]}

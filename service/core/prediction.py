@@ -52,6 +52,7 @@ class Timing:
     decode: float = 0.0
     queue: float = 0.0
     compute: float = 0.0  # of the batches that its rows were in
+    began: float = 0.0  # clock seconds, of decoding
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ class Predictor:
             self._scheduler.withdraw(job, "error")  # nothing left to do, unless decoding raised
         if job.failure is not None:
             raise job.failure
-        timing = _timing(job, decode_seconds)
+        timing = _timing(job, begun, decode_seconds)
         self._telemetry.stage("decode", timing.decode)
         self._telemetry.stage("queue", timing.queue)
         logits, errors = asked.complete(job) if asked else (job.logits, job.errors)
@@ -198,11 +198,11 @@ def _resolve(answered: asyncio.Future[None]) -> None:
         answered.set_result(None)
 
 
-def _timing(job: Job, decode_seconds: float) -> Timing:
+def _timing(job: Job, begun: float, decode_seconds: float) -> Timing:
     if not job.rows:
-        return Timing(decode=decode_seconds)
+        return Timing(decode=decode_seconds, began=begun)
     waited = job.finished - job.submitted - job.compute_seconds
-    return Timing(decode_seconds, max(0.0, waited), job.compute_seconds)
+    return Timing(decode_seconds, max(0.0, waited), job.compute_seconds, begun)
 
 
 def _by_image(

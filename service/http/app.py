@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +21,7 @@ from service.http.middleware.body_limit import BodyLimit
 from service.http.middleware.keys import Keys
 from service.http.middleware.request_id import RequestId
 from service.http.middleware.shield import Shield
+from service.http.middleware.tracing import Tracing
 from service.http.middleware.unread import Unread
 from service.http.openapi import complete
 from service.http.routes import (
@@ -36,6 +38,7 @@ from service.http.services import Services
 from service.key_file import KeyRing
 from service.metrics import Metrics
 from service.settings import Settings
+from service.tracing import RequestSpans, request_spans
 
 
 class App(FastAPI):
@@ -52,6 +55,7 @@ def create_app(
     sources: ModelSources | None = None,
     clock: Clock | None = None,
     cpu: CpuBudget | None = None,
+    spans: RequestSpans | None = None,
 ) -> FastAPI:
     """One app that serves what the settings name.
 
@@ -59,6 +63,10 @@ def create_app(
         sources: where models are read; by default in ``settings.repository``.
         clock: for tests.
         cpu: processors to use; by default what the cgroup allows.
+        spans: for tests; by default made where ``settings.tracing`` is on.
+
+    Raises:
+        TracingError: tracing is on, but what it needs is not installed.
     """
     clock = clock or SystemClock()
     cpu = cpu or cpu_budget()
@@ -67,12 +75,16 @@ def create_app(
         settings.repository, settings.run_options(cpu.cpus), settings.remote_options()
     )
     core = ServingCore(settings.core_options(cpu.cpus), sources, counts, clock)
+    if settings.tracing and spans is None:
+        spans = request_spans(clock, _version())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await core.start()
         yield
         await core.stop()
+        if spans is not None:
+            await asyncio.to_thread(spans.close)
 
     app = App(
         title="TaskRoute",
@@ -99,6 +111,8 @@ def create_app(
     app.add_middleware(Unread)
     app.add_middleware(Shield)
     app.add_middleware(Access, clock=clock, metrics=counts)
+    if spans is not None:
+        app.add_middleware(Tracing, spans=spans)
     app.add_middleware(RequestId, clock=clock)
     return app
 

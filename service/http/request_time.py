@@ -9,8 +9,6 @@ from typing import TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from service.core.errors import ClientGoneError, DeadlineError
-from service.core.prediction import Timing
-from service.http.record import RequestRecord
 from service.http.services import Services
 from service.http.timeout import HEADER, timeout_s
 
@@ -44,10 +42,3 @@ async def read_in_time(reading: Awaitable[Body], services: Services, deadline: f
         raise ClientGoneError("the client closed the connection within the body") from None
     services.metrics.stage("read", clock.now() - begun)
     return given
-
-
-def note_timing(record: RequestRecord, timing: Timing) -> None:
-    """For the log line."""
-    record.decode_ms = round(timing.decode * 1000, 2)
-    record.queue_ms = round(timing.queue * 1000, 2)
-    record.compute_ms = round(timing.compute * 1000, 2)

@@ -7,8 +7,9 @@ import logging
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.core.clock import Clock
-from service.http.record import ACCESS_LOGGER, UNMATCHED, RequestRecord, record_of
+from service.http.record import ACCESS_LOGGER, UNMATCHED, record_of
 from service.metrics import Metrics
+from service.record import RequestRecord
 
 logger = logging.getLogger(ACCESS_LOGGER)
 
@@ -56,26 +57,11 @@ class Access:
 
 
 def _fields(record: RequestRecord, scope: Scope, status: int, seconds: float) -> dict[str, object]:
-    rows = None
-    if record.images is not None and record.tasks is not None:
-        rows = record.images * record.tasks
-    fields: dict[str, object | None] = {
+    return {
         "request_id": record.request_id,
         "method": scope["method"],
         "path": scope["path"][:200],
         "status": status,
-        "code": record.code,
         "duration_ms": round(seconds * 1000, 2),
-        "images": record.images,
-        "tasks": record.tasks,
-        "rows": rows,
-        "priority": record.priority,
-        "decode_ms": record.decode_ms,
-        "queue_ms": record.queue_ms,
-        "compute_ms": record.compute_ms,
-        "bundle": record.bundle,
-        "key": record.key,
-        "trace_id": record.trace_id,
-        "span_id": record.span_id,
+        **record.fields(),
     }
-    return {name: value for name, value in fields.items() if value is not None}

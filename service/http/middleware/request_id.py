@@ -13,8 +13,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.core.clock import Clock
-from service.http.record import RequestRecord, attach_record
+from service.http.record import attach_record
 from service.http.trace import TRACEPARENT, continue_trace
+from service.record import RequestRecord
 
 HEADER = "X-Request-ID"
 # Goes into logs and headers: nothing that could break a line, nothing endless.

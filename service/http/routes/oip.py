@@ -26,7 +26,7 @@ from service.http.openapi import error_responses
 from service.http.priority import HEADER as PRIORITY_HEADER
 from service.http.priority import header_priority
 from service.http.record import record_of
-from service.http.request_time import note_timing, read_in_time, request_timeout_s
+from service.http.request_time import read_in_time, request_timeout_s
 from service.http.services import Services, services_of
 from service.http.timeout import HEADER as TIMEOUT_HEADER
 
@@ -128,7 +128,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
         request.receive,
         services.core.predictor.predict(model, asked.images, list(forms), deadline, priority),
     )
-    note_timing(record, prediction.timing)
+    record.timing = prediction.timing
     raise_failures(prediction)
     begun = services.core.clock.now()
     body, header_bytes = render_inference(prediction, list(forms.values()), asked.id)

@@ -16,7 +16,7 @@ from service.http.priority import HEADER as PRIORITY_HEADER
 from service.http.priority import header_priority
 from service.http.record import record_of
 from service.http.render import render_prediction
-from service.http.request_time import note_timing, read_in_time, request_timeout_s
+from service.http.request_time import read_in_time, request_timeout_s
 from service.http.schemas import PredictResponse
 from service.http.services import services_of
 
@@ -51,7 +51,7 @@ async def predict(
         request.receive,
         services.core.predictor.predict(served, given.images, tasks, deadline, priority),
     )
-    note_timing(record, prediction.timing)
+    record.timing = prediction.timing
     _raise_if_all_failed(prediction)
     begun = services.core.clock.now()
     body = render_prediction(prediction, record.request_id)
