@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from service.core.clock import SystemClock
+from service.cpu import CpuBudget
+from service.http.app import create_app
 from service.tracing import RequestSpans, TracingError, request_spans
 from tests.conftest import ROOT
+from tests.service.fakes import make_model, sources_of
 from tests.service.http.apps import assert_error, make_app, make_settings, send
 from tests.service.pictures import NOT_AN_IMAGE, picture
 
@@ -37,12 +40,8 @@ def traced(method: str, path: str, **request: Any) -> tuple[Any, list[ReadableSp
 
 
 def make_app_with(spans: RequestSpans) -> Any:
-    from service.cpu import CpuBudget
-    from service.http.app import create_app
-    from tests.service.fakes import make_model
-
-    cpu = CpuBudget(2, "affinity", None)
-    return create_app(make_settings(), load=make_model, cpu=cpu, spans=spans)
+    cpu, sources = CpuBudget(2, "affinity", None), sources_of(make_model, "fashion")
+    return create_app(make_settings(), sources=sources, cpu=cpu, spans=spans)
 
 
 def attributes(span: ReadableSpan) -> dict[str, Any]:
