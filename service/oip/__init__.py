@@ -1,1 +1,1 @@
-"""Open Inference Protocol v2 without a transport: its documents and tensors, to and from the core."""
+"""Open Inference Protocol v2 without a transport: its tensors and documents, and the core."""

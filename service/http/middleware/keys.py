@@ -7,9 +7,10 @@ import re
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.core.errors import AccessError, KeyRequiredError, KeyUnknownError, ScopeMissingError
+from service.core.errors import AccessError
 from service.http.errors import error_response
 from service.http.record import record_of
+from service.key_check import check_key
 from service.key_file import KeyRing, KeyScope
 
 # Asked by machines that have no key, or files that say nothing about any model.
@@ -42,22 +43,8 @@ class Keys:
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope, needed: KeyScope) -> None:
-        presented = _presented(Headers(scope=scope))
-        if presented is None:
-            raise KeyRequiredError(
-                f"{scope['path'][:200]} needs an API key: send it as 'Authorization: Bearer KEY' "
-                "or 'X-API-Key: KEY'"
-            )
-        entry = self._ring.find(presented)
-        if entry is None:
-            raise KeyUnknownError("the API key is not known here: wrong, or revoked")
-        record_of(scope).key = entry.id
-        if needed not in entry.scopes:
-            raise ScopeMissingError(
-                f"key {entry.id} may {' and '.join(sorted(entry.scopes))}, but "
-                f"{scope['path'][:200]} needs the scope {needed}",
-                needed=needed,
-            )
+        what = scope["path"][:200]
+        check_key(self._ring, Headers(scope=scope), needed, what, record_of(scope))
 
 
 def needed_scope(path: str) -> KeyScope | None:
@@ -65,10 +52,3 @@ def needed_scope(path: str) -> KeyScope | None:
     if path in _OPEN or _OPEN_FORMS.fullmatch(path):
         return None
     return "admin" if path.startswith(_ADMIN_PREFIXES) else "predict"
-
-
-def _presented(headers: Headers) -> str | None:
-    if key := headers.get("x-api-key", "").strip():
-        return key
-    scheme, _, key = headers.get("authorization", "").strip().partition(" ")
-    return key.strip() if scheme.lower() == "bearer" and key.strip() else None

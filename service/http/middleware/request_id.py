@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.core.clock import Clock
 from service.http.record import attach_record
-from service.http.trace import TRACEPARENT, continue_trace
 from service.record import RequestRecord
+from service.trace import TRACEPARENT, continue_trace
 
 HEADER = "X-Request-ID"
 # Goes into logs and headers: nothing that could break a line, nothing endless.

@@ -1,1 +1,1 @@
-"""Open Inference Protocol v2: its tensors and documents, to and from what the core understands."""
+"""Open Inference Protocol v2 over HTTP: JSON, binary data behind it, statuses."""

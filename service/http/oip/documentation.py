@@ -6,8 +6,8 @@ from typing import Any
 
 from service.http.model_choice import CANARY_PARAMETERS
 from service.http.oip.infer_input import HEADER_LENGTH
-from service.http.oip.schemas import IndexRequest, InferRequest, LoadRequest
 from service.http.openapi import PRIORITY_PARAMETER
+from service.oip.schemas import IndexRequest, InferRequest, LoadRequest
 
 _PIXEL = (  # a PNG of one pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4"

@@ -5,30 +5,31 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from model.errors import UnknownVersionError
-from service.core.priority import Priority
 from service.http.disconnect import unless_disconnected
 from service.http.model_choice import lot_of
 from service.http.oip.documentation import INFER_REQUEST
 from service.http.oip.errors import OipRoute
-from service.http.oip.infer_input import HEADER_LENGTH, InferInput, read_infer_input
-from service.http.oip.infer_output import choose_outputs, raise_failures, render_inference
-from service.http.oip.metadata import model_metadata, server_metadata
-from service.http.oip.models import choose_model, find_model, version_number
-from service.http.oip.schemas import (
+from service.http.oip.infer_input import HEADER_LENGTH, read_infer_input
+from service.http.oip.infer_output import render_inference
+from service.http.openapi import error_responses
+from service.http.record import record_of
+from service.http.request_time import read_in_time, request_timeout_s
+from service.http.services import Services, services_of
+from service.http.timeout import HEADER as TIMEOUT_HEADER
+from service.oip.asked import InferInput
+from service.oip.infer import infer as answer
+from service.oip.metadata import model_metadata, server_metadata
+from service.oip.models import choose_model, find_model, version_number
+from service.oip.schemas import (
     InferResponse,
     ModelMetadata,
     ModelReady,
     ServerMetadata,
     StatisticsResponse,
 )
-from service.http.oip.statistics import statistics_of
-from service.http.openapi import error_responses
-from service.http.priority import HEADER as PRIORITY_HEADER
-from service.http.priority import header_priority
-from service.http.record import record_of
-from service.http.request_time import read_in_time, request_timeout_s
-from service.http.services import Services, services_of
-from service.http.timeout import HEADER as TIMEOUT_HEADER
+from service.oip.statistics import statistics_of
+from service.priority import HEADER as PRIORITY_HEADER
+from service.priority import header_priority
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"], route_class=OipRoute)
 
@@ -115,23 +116,14 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     services.core.predictor.check_room(deadline, priority)
     reading = read_infer_input(request, services.core.decoder, services.settings.max_images)
     asked = await read_in_time(reading, services, deadline)
-    forms = choose_outputs(model.tasks, asked)
-    record.images, record.tasks, record.bundle = len(asked.images), len(forms), model.digest
-    for image in asked.images:
-        if image.error is not None:
-            raise image.error
-    priority = asked.priority or priority
-    record.priority = None if priority is Priority.INTERACTIVE else priority.label
     if asked.timeout_s is not None:
         deadline = record.started + _limited_timeout_s(asked, request, services)
-    prediction = await unless_disconnected(
+    prediction, forms = await unless_disconnected(
         request.receive,
-        services.core.predictor.predict(model, asked.images, list(forms), deadline, priority),
+        answer(services.core.predictor, model, asked, record, deadline, priority),
     )
-    record.timing = prediction.timing
-    raise_failures(prediction)
     begun = services.core.clock.now()
-    body, header_bytes = render_inference(prediction, list(forms.values()), asked.id)
+    body, header_bytes = render_inference(prediction, forms, asked.id)
     services.metrics.stage("respond", services.core.clock.now() - begun)
     if header_bytes is None:
         return Response(body, media_type="application/json")

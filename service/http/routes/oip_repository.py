@@ -12,12 +12,12 @@ from model.repository import Repository
 from service.core.errors import InvalidFieldError
 from service.http.oip.documentation import INDEX_REQUEST, LOAD_REQUEST
 from service.http.oip.errors import OipRoute
-from service.http.oip.repository import published_entries, served_entries
-from service.http.oip.schemas import IndexRequest, LoadRequest, RepositoryEntry
 from service.http.openapi import error_responses
 from service.http.predict_input import refused_json
 from service.http.routes.admin import only_administrators
 from service.http.services import services_of
+from service.oip.repository import published_entries, served_entries
+from service.oip.schemas import IndexRequest, LoadRequest, RepositoryEntry
 
 router = APIRouter(prefix="/v2/repository", tags=["open inference protocol"], route_class=OipRoute)
 _ADMIN = [Depends(only_administrators)]

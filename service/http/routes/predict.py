@@ -12,13 +12,13 @@ from service.http.disconnect import unless_disconnected
 from service.http.model_choice import ModelName, VersionNumber, lot_of
 from service.http.openapi import PREDICT_REQUEST, error_responses
 from service.http.predict_input import read_predict_input
-from service.http.priority import HEADER as PRIORITY_HEADER
-from service.http.priority import header_priority
 from service.http.record import record_of
 from service.http.render import render_prediction
 from service.http.request_time import read_in_time, request_timeout_s
 from service.http.schemas import PredictResponse
 from service.http.services import services_of
+from service.priority import HEADER as PRIORITY_HEADER
+from service.priority import header_priority
 
 router = APIRouter(prefix="/v1", tags=["predict"])
 

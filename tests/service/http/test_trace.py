@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from service.http.trace import continue_trace
+from service.trace import continue_trace
 from tests.service.http.apps import make_app, send
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from model.preprocess import ACCEPTED_FORMATS
 from service.core.served import ServedModel
-from service.http.oip.infer_input import INPUT_NAME
-from service.http.oip.schemas import ModelMetadata, ServerMetadata, TensorMetadata
+from service.oip.asked import INPUT_NAME
+from service.oip.schemas import ModelMetadata, ServerMetadata, TensorMetadata
 
 SERVER_NAME = "taskroute"
 EXTENSIONS = ("binary_tensor_data", "classification", "model_repository", "statistics")

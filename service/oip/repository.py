@@ -5,7 +5,7 @@ from __future__ import annotations
 from model.repository import Repository
 from service.core.models import Models
 from service.core.versions import ModelVersions
-from service.http.oip.schemas import RepositoryEntry
+from service.oip.schemas import RepositoryEntry
 
 
 def served_entries(models: Models) -> list[RepositoryEntry]:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from service.core.errors import InvalidFieldError, MalformedRequestError
+from service.core.images_given import check_count, decode_base64
 from service.core.job import Pixels
 from service.core.prediction import EncodedImage
-from service.http.oip.schemas import RequestInput
-from service.http.predict_input import check_count, decode_base64
+from service.oip.schemas import RequestInput
 
 _LENGTH = struct.Struct("<I")
 _CHANNELS = 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.core.statistics import BatchTotals, ModelTotals, Total
-from service.http.oip.schemas import (
+from service.oip.schemas import (
     BatchStatistics,
     Duration,
     InferenceStatistics,
