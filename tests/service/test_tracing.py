@@ -139,17 +139,14 @@ class TestWhereSpansGo:
         monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
         request_spans(SystemClock(), "1").close()
 
-    def test_the_console(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_the_resource_has_the_given_name_or_ours(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
-        monkeypatch.setenv("OTEL_SERVICE_NAME", "mine")
-        spans = request_spans(SystemClock(), "1.2")
-        send(make_app_with(spans), "GET", "/v1/limits")  # closes them
-        shown = capsys.readouterr().out
-        assert '"name": "GET /v1/limits"' in shown
-        assert '"service.name": "mine"' in shown
-        assert '"service.version": "1.2"' in shown
+        for given, name in (("", "taskroute"), ("mine", "mine")):
+            monkeypatch.setenv("OTEL_SERVICE_NAME", given)
+            spans = request_spans(SystemClock(), "1.2")
+            spans.close()
+            found = spans._provider.resource.attributes
+            assert (found["service.name"], found["service.version"]) == (name, "1.2")
 
     def test_one_that_is_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OTEL_TRACES_EXPORTER", "smoke_signals")
