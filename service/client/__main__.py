@@ -32,7 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output = stack.enter_context(given.out.open("w", newline="")) if given.out else sys.stdout
         write = FORMATS[given.format](output)
         client = stack.enter_context(
-            Client(given.url, key=os.environ.get(KEY_VARIABLE), timeout_s=given.timeout_s)
+            Client(
+                given.url,
+                key=os.environ.get(KEY_VARIABLE),
+                model=given.model,
+                version=given.version,
+                timeout_s=given.timeout_s,
+            )
         )
         asked = ask_about_files(client, given.files, tasks, given.batch)
         bar = track(
@@ -59,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     predict = commands.add_parser("predict", help="answers about image files")
     predict.add_argument("files", nargs="+", type=Path, metavar="FILE")
     predict.add_argument("--tasks", help="names or group:NAME, with commas; default: all")
+    predict.add_argument("--model", help="default: the server's first")
+    predict.add_argument("--version", type=_positive, help="default: the one that answers")
     predict.add_argument("--url", default="http://127.0.0.1:8000", help="default: %(default)s")
     predict.add_argument(
         "--format", choices=sorted(FORMATS), default="jsonl", help="default: %(default)s"

@@ -24,6 +24,7 @@ class Client:
     Args:
         url: of the server, without a path: ``http://127.0.0.1:8000``.
         key: API key, where the server wants one.
+        model, version: to ask; by default the server's first model, and its version that answers.
         timeout_s: for each question, retries included.
         clock, sleep, transport: for tests.
     """
@@ -33,13 +34,17 @@ class Client:
         url: str,
         *,
         key: str | None = None,
+        model: str | None = None,
+        version: int | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         retries: Retries | None = None,
         clock: Clock | None = None,
         sleep: Callable[[float], None] = time.sleep,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._http = httpx.Client(base_url=url, headers=_headers(key), transport=transport)
+        self._http = httpx.Client(
+            base_url=url, headers=_headers(key), params=_params(model, version), transport=transport
+        )
         self._timeout_s = timeout_s
         self._retries = retries or Retries()
         self._clock = clock or SystemClock()
@@ -102,13 +107,17 @@ class AsyncClient:
         url: str,
         *,
         key: str | None = None,
+        model: str | None = None,
+        version: int | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         retries: Retries | None = None,
         clock: Clock | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._http = httpx.AsyncClient(base_url=url, headers=_headers(key), transport=transport)
+        self._http = httpx.AsyncClient(
+            base_url=url, headers=_headers(key), params=_params(model, version), transport=transport
+        )
         self._timeout_s = timeout_s
         self._retries = retries or Retries()
         self._clock = clock or SystemClock()
@@ -161,3 +170,9 @@ class AsyncClient:
 
 def _headers(key: str | None) -> dict[str, str]:
     return {} if key is None else {"Authorization": f"Bearer {key}"}
+
+
+def _params(model: str | None, version: int | None) -> dict[str, str | int]:
+    """Of every question's address."""
+    asked: dict[str, str | int | None] = {"model": model, "version": version}
+    return {name: value for name, value in asked.items() if value is not None}

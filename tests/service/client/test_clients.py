@@ -172,6 +172,11 @@ def test_both_clients_against_a_real_server(guarded: tuple[Server, str], tmp_pat
     with Client(server.url, key=key) as client:
         answer = client.predict(images, ["shoe", "group:kinds"])
         assert "shoe" in {task.name for task in client.tasks().tasks}
+    with Client(server.url, key=key, model="small", version=1) as client:
+        assert client.tasks().model.version == 1
+    refused = pytest.raises(ServerRefusedError, match="version 2 of model 'small' is not served")
+    with Client(server.url, key=key, version=2) as client, refused:
+        client.predict(images)
     assert [type(image) for image in answer.images] == [ImageAnswer, ImageAnswer, ImageFailed]
     first = answer.images[0]
     assert isinstance(first, ImageAnswer)
@@ -182,3 +187,15 @@ def test_both_clients_against_a_real_server(guarded: tuple[Server, str], tmp_pat
     assert [image.id for image in again.images] == [image.id for image in answer.images]
     with Client(server.url) as client, pytest.raises(ServerRefusedError, match="key_required"):
         client.predict(images)
+
+
+def test_model_and_version_are_asked_for_with_every_question() -> None:
+    script = Script(OK)
+    transport = httpx.MockTransport(script)
+    with Client("http://fake", model="birds", version=3, transport=transport) as client:
+        client.predict([b"x"])
+    with Client("http://fake", transport=transport) as client:
+        client.predict([b"x"])
+    named, unnamed = (request.url for request in script.requests)
+    assert dict(named.params) == {"model": "birds", "version": "3"}
+    assert not unnamed.params

@@ -30,7 +30,7 @@ def growing(repository: Path, tmp_path: Path) -> Path:
 
 def app_of(root: Path, **changes: Any) -> FastAPI:
     sources = RepositorySources(root, RunOptions(strategy="masked"))
-    given = {"repository": root, "model": "small", "open_admin": True} | changes
+    given = {"repository": str(root), "model": "small", "open_admin": True} | changes
     return make_app(sources, **given)
 
 
