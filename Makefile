@@ -1,6 +1,6 @@
 # Everything a newcomer or CI types. Needs Python 3.11 (or 3.12) with venv, and make; sets up the rest.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve train test test-slow fuzz check format bench lock clean
+.PHONY: help venv demo serve train test test-slow fuzz check format bench proto lock clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -22,7 +22,7 @@ venv: .venv/installed ## make the virtual environment (every command below does 
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || \
 	  { echo "$(PYTHON) is not Python 3.11 or 3.12: name one with make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[train,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[train,dev,grpc,otel]'
 	touch $@
 
 demo: venv ## train on the built-in data, serve, ask about unseen images (ONCE=1: then stop)
@@ -56,9 +56,12 @@ bench: venv ## measure; installs the extra `bench`
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[train,dev,bench]'
 	$(BIN)/python -m benchmarks
 
+proto: venv ## compile the gRPC messages; needs grpcio-tools
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. service/grpc/open_inference.proto
+
 lock: ## resolve the newest versions that pyproject.toml allows into requirements.lock
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet --disable-pip-version-check '.[train,dev,remote]'
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check '.[train,dev,remote,grpc,otel]'
 	{ sed -n '/^#/p' requirements.lock; build/lock/bin/python -m pip freeze --all --exclude pip \
 	  --exclude taskroute | tr 'A-Z_' 'a-z-' | sort; } > build/requirements.lock
 	mv build/requirements.lock requirements.lock

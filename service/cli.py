@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import prometheus_client
 from pydantic import ValidationError
 
+from service.extras import ExtraMissingError
 from service.flags import flag, parse
 from service.key_file import KeyFileError
 from service.logging import configure_logging
@@ -40,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         serve(settings)
+    except ExtraMissingError as error:
+        sys.stderr.write(f"{error}\n")
+        return WRONG_USAGE
     except TracingError as error:
         sys.stderr.write(f"{flag('tracing')} ({PREFIX}TRACING): {error}\n")
         return WRONG_USAGE

@@ -68,6 +68,19 @@ FAMILIES = (
     ),
     Family("http_requests_in_flight", "gauge", "Requests being received or answered."),
     Family(
+        "grpc_requests_total",
+        "counter",
+        "gRPC calls by method and status.",
+        ("method", "code"),
+    ),
+    Family(
+        "grpc_request_duration_seconds",
+        "histogram",
+        "From the read message to the answer.",
+        ("method",),
+        _LATENCY,
+    ),
+    Family(
         "rows_total",
         "counter",
         "Rows (image x task) by task and outcome: ok, error, expired, cancelled, shed, and cached "
@@ -240,6 +253,8 @@ class Metrics:
         self._requests = self._counter("http_requests_total")
         self._durations = self._histogram("http_request_duration_seconds")
         self.in_flight = self._gauge("http_requests_in_flight")
+        self._grpc_requests = self._counter("grpc_requests_total")
+        self._grpc_durations = self._histogram("grpc_request_duration_seconds")
         self._rows = self._counter("rows_total")
         self._answers = self._counter("answers_total")
         self._batches = self._counter("batches_total")
@@ -373,6 +388,11 @@ class Metrics:
         """One request is over. ``route`` and ``method`` come from closed lists."""
         self._requests.labels(route, method, str(status)).inc()
         self._durations.labels(route).observe(seconds)
+
+    def grpc_request(self, method: str, code: str, seconds: float) -> None:
+        """One gRPC call is over. ``method`` is one of the protocol's, ``code`` one of gRPC's."""
+        self._grpc_requests.labels(method, code).inc()
+        self._grpc_durations.labels(method).observe(seconds)
 
     def observe(self, core: ServingCore) -> None:
         """Read the gauges that only matter when somebody looks."""

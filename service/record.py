@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import random
+import re
 from dataclasses import dataclass
 
 from service.core.prediction import Timing
+
+# Goes into logs and headers: nothing that could break a line, nothing endless.
+_DECENT = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+
+def decent_id(given: str) -> str:
+    """The id that a caller gave its request, if it is a decent one; else a new one."""
+    # Unique, not secret: a system call for randomness on every request would buy nothing.
+    return given if _DECENT.fullmatch(given) else f"{random.getrandbits(128):032x}"
 
 
 @dataclass(slots=True)

@@ -108,6 +108,13 @@ class Settings(BaseSettings):
         le=65535,
         description="port to listen on; 0 takes a free one and logs it",
     )
+    grpc_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="port for the Open Inference Protocol over gRPC (extra `grpc`); 0 takes a free "
+        "one and logs it; by default there is none",
+    )
     api_keys_file: Path | None = Field(
         default=None,
         description="file of API keys (made by `python -m service.keys`); read again when it "

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
@@ -15,6 +15,7 @@ from service.core.loader import RepositorySources
 from service.core.serving import ServingCore
 from service.core.source import ModelSources
 from service.cpu import CpuBudget, cpu_budget
+from service.extras import ExtraMissingError
 from service.http.errors import install_error_handlers
 from service.http.middleware.access import Access
 from service.http.middleware.body_limit import BodyLimit
@@ -39,6 +40,9 @@ from service.key_file import KeyRing
 from service.metrics import Metrics
 from service.settings import Settings
 from service.tracing import RequestSpans, request_spans
+
+if TYPE_CHECKING:
+    from service.grpc.server import GrpcServer
 
 
 class App(FastAPI):
@@ -66,6 +70,7 @@ def create_app(
         spans: for tests; by default made where ``settings.tracing`` is on.
 
     Raises:
+        ExtraMissingError: gRPC is on, but what it needs is not installed.
         TracingError: tracing is on, but what it needs is not installed.
     """
     clock = clock or SystemClock()
@@ -81,7 +86,11 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await core.start()
+        if grpc is not None:
+            await grpc.start()
         yield
+        if grpc is not None:
+            await grpc.stop()
         await core.stop()
         if spans is not None:
             await asyncio.to_thread(spans.close)
@@ -95,7 +104,11 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.services = Services(settings, core, counts, cpu)
+    keys = KeyRing(settings.api_keys_file, clock) if settings.api_keys_file else None
+    grpc = None
+    if settings.grpc_port is not None:
+        grpc = _grpc_server(settings, core, counts, keys, spans)
+    app.state.services = Services(settings, core, counts, cpu, grpc)
     install_error_handlers(app)
     for routes in (predict, catalogue, admin, health, metrics, playground, oip, oip_repository):
         app.include_router(routes.router)
@@ -106,8 +119,8 @@ def create_app(
         max_inflight_bytes=settings.max_inflight_body_bytes,
         telemetry=counts,
     )
-    if settings.api_keys_file is not None:
-        app.add_middleware(Keys, ring=KeyRing(settings.api_keys_file, clock))
+    if keys is not None:
+        app.add_middleware(Keys, ring=keys)
     app.add_middleware(Unread)
     app.add_middleware(Shield)
     app.add_middleware(Access, clock=clock, metrics=counts)
@@ -115,6 +128,23 @@ def create_app(
         app.add_middleware(Tracing, spans=spans)
     app.add_middleware(RequestId, clock=clock)
     return app
+
+
+def _grpc_server(
+    settings: Settings,
+    core: ServingCore,
+    metrics: Metrics,
+    keys: KeyRing | None,
+    spans: RequestSpans | None,
+) -> GrpcServer:
+    try:
+        from service.grpc.server import GrpcServer
+    except ImportError as error:
+        raise ExtraMissingError(
+            f"grpc_port is set, but {error.name or error} is not installed: "
+            "pip install 'taskroute[grpc]'"
+        ) from None
+    return GrpcServer(settings, core, metrics, keys, spans, _version())
 
 
 def _version() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
@@ -10,6 +11,9 @@ from service.core.serving import ServingCore
 from service.cpu import CpuBudget
 from service.metrics import Metrics
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.grpc.server import GrpcServer
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class Services:
     core: ServingCore
     metrics: Metrics
     cpu: CpuBudget
+    grpc: GrpcServer | None = None  # where it is on
 
 
 def services_of(request: Request) -> Services:

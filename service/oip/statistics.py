@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
-from service.core.statistics import BatchTotals, ModelTotals, Total
+from model.errors import UnknownVersionError
+from service.core.models import Models
+from service.core.statistics import BatchTotals, ModelStatistics, ModelTotals, Total
 from service.oip.schemas import (
     BatchStatistics,
     Duration,
     InferenceStatistics,
     ModelStatisticsEntry,
+    StatisticsResponse,
 )
 
 _NONE = Duration(count=0, ns=0)
+
+
+def all_statistics(
+    found: ModelStatistics, models: Models, name: str | None, version: str | None
+) -> StatisticsResponse:
+    """Of one version, of all of a model, or of everything that was served.
+
+    Raises:
+        UnknownModelError, UnknownVersionError: was not served since the process started.
+    """
+    if name is not None:
+        models.get(name)
+    for versions in models:
+        for model in versions.serving().values():
+            found.of(model)  # listed before its first request
+    entries = [
+        statistics_of(totals)
+        for totals in found.all()
+        if name in (None, totals.name) and version in (None, str(totals.version))
+    ]
+    if version is not None and not entries:
+        raise UnknownVersionError(
+            f"version {version[:40]!r} of model {name!r} was not served since the process started",
+            model=name,
+            version=version[:40],
+        )
+    return StatisticsResponse(model_stats=entries)
 
 
 def statistics_of(totals: ModelTotals) -> ModelStatisticsEntry:

@@ -54,9 +54,9 @@ def images_of(
     )
 
 
-def pack_bytes(elements: Sequence[str]) -> bytes:
-    """Strings as the binary data of a BYTES tensor."""
-    encoded = [element.encode() for element in elements]
+def pack_bytes(elements: Sequence[str] | Sequence[bytes]) -> bytes:
+    """Strings or files as the binary data of a BYTES tensor."""
+    encoded = [one.encode() if isinstance(one, str) else one for one in elements]
     return b"".join(_LENGTH.pack(len(element)) + element for element in encoded)
 
 

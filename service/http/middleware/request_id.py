@@ -6,25 +6,15 @@ our own, and both are in the log line. No trace is begun where the caller has no
 
 from __future__ import annotations
 
-import random
-import re
-
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.core.clock import Clock
 from service.http.record import attach_record
-from service.record import RequestRecord
+from service.record import RequestRecord, decent_id
 from service.trace import TRACEPARENT, continue_trace
 
 HEADER = "X-Request-ID"
-# Goes into logs and headers: nothing that could break a line, nothing endless.
-_ACCEPTED = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-
-
-def _new_id() -> str:
-    # Unique, not secret: a system call for randomness on every request would buy nothing.
-    return f"{random.getrandbits(128):032x}"
 
 
 class RequestId:
@@ -38,8 +28,7 @@ class RequestId:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(HEADER, "")
-        request_id = given if _ACCEPTED.fullmatch(given) else _new_id()
+        request_id = decent_id(Headers(scope=scope).get(HEADER, ""))
         record = RequestRecord(request_id, self._clock.now())
         trace = continue_trace(Headers(scope=scope).get(TRACEPARENT, ""))
         if trace is not None:

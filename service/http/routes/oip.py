@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from model.errors import UnknownVersionError
 from service.http.disconnect import unless_disconnected
 from service.http.model_choice import lot_of
 from service.http.oip.documentation import INFER_REQUEST
@@ -27,7 +26,7 @@ from service.oip.schemas import (
     ServerMetadata,
     StatisticsResponse,
 )
-from service.oip.statistics import statistics_of
+from service.oip.statistics import all_statistics as collect
 from service.priority import HEADER as PRIORITY_HEADER
 from service.priority import header_priority
 
@@ -79,15 +78,7 @@ async def statistics(request: Request, name: str, version: str | None = None) ->
     `compute_infer` the batches that a request's rows were in.
     """
     services = services_of(request)
-    services.core.models.get(name)
-    found = _statistics(services, name, version)
-    if version is not None and not found.model_stats:
-        raise UnknownVersionError(
-            f"version {version[:40]!r} of model {name!r} was not served since the process started",
-            model=name,
-            version=version[:40],
-        )
-    return found
+    return _statistics(services, name, version)
 
 
 @router.post(
@@ -143,14 +134,4 @@ def _limited_timeout_s(asked: InferInput, request: Request, services: Services) 
 def _statistics(
     services: Services, name: str | None = None, version: str | None = None
 ) -> StatisticsResponse:
-    found = services.metrics.statistics
-    for versions in services.core.models:
-        for model in versions.serving().values():
-            found.of(model)  # listed before its first request
-    return StatisticsResponse(
-        model_stats=[
-            statistics_of(totals)
-            for totals in found.all()
-            if name in (None, totals.name) and version in (None, str(totals.version))
-        ]
-    )
+    return collect(services.metrics.statistics, services.core.models, name, version)

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ValidationError
 
 from model.repository import Repository
-from service.core.errors import InvalidFieldError
 from service.http.oip.documentation import INDEX_REQUEST, LOAD_REQUEST
 from service.http.oip.errors import OipRoute
 from service.http.openapi import error_responses
@@ -18,6 +17,7 @@ from service.http.routes.admin import only_administrators
 from service.http.services import services_of
 from service.oip.repository import published_entries, served_entries
 from service.oip.schemas import IndexRequest, LoadRequest, RepositoryEntry
+from service.oip.versions import asked_version
 
 router = APIRouter(prefix="/v2/repository", tags=["open inference protocol"], route_class=OipRoute)
 _ADMIN = [Depends(only_administrators)]
@@ -50,7 +50,7 @@ async def load(request: Request, name: str) -> dict[str, Any]:
 
     Answers when the version is served; requests go on meanwhile. Other parameters are ignored.
     """
-    version = _version(await _read(request, LoadRequest))
+    version = asked_version((await _read(request, LoadRequest)).parameters or {})
     await services_of(request).core.models.load(name, version)
     return {}
 
@@ -66,7 +66,7 @@ async def unload(request: Request, name: str) -> dict[str, Any]:
     new ones get 503 until it is loaded again. The parameter `version` takes out one that was loaded
     beside the one that answers.
     """
-    version = _version(await _read(request, LoadRequest))
+    version = asked_version((await _read(request, LoadRequest)).parameters or {})
     await services_of(request).core.models.unload(name, version)
     return {}
 
@@ -77,16 +77,3 @@ async def _read(request: Request, kind: type[Asked]) -> Asked:
         return kind.model_validate_json(body or b"{}")
     except ValidationError as error:
         raise refused_json(error) from None
-
-
-def _version(asked: LoadRequest) -> int | None:
-    given = (asked.parameters or {}).get("version")
-    text = str(given)
-    if given is None:
-        return None
-    if isinstance(given, bool) or not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise InvalidFieldError(
-            f"parameters.version is {text[:40]!r}; versions are numbers from 1",
-            field="parameters.version",
-        )
-    return int(text)
