@@ -21,6 +21,8 @@ FROM ${BUILDER_IMAGE} AS builder
 ARG TORCH_INDEX
 # Instead of requirements.lock's version, where a driver or an index has another one.
 ARG TORCH_VERSION=
+# Extras of pyproject.toml that the service is to have, such as "remote".
+ARG EXTRAS=
 # Debian packages that a build from source needs, such as "g++".
 ARG BUILD_PACKAGES=
 
@@ -46,7 +48,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=pip,target=/root/.config/pip/pip.conf \
     mkdir -p model service training \
     && touch model/__init__.py service/__init__.py training/__init__.py \
-    && pip install -c requirements.lock ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} setuptools . \
+    && pip install -c requirements.lock ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} setuptools ".${EXTRAS:+[$EXTRAS]}" \
     && pip uninstall -y taskroute
 
 COPY model model

@@ -11,6 +11,9 @@ DATA ?= builtin:fashion
 # Convolutions this small gain nothing from many threads, and lose from more threads than cores.
 TEST_THREADS ?= 1
 BUDGET ?= 600
+# Downloads, images and the engine of `make deploy-test`: about 6 GB, outside the repository.
+DEPLOY_CACHE ?= $(HOME)/.cache/taskroute-deploy
+DEPLOY_TESTS ?= tests/deploy
 FAST := not slow and not gpu and not docker
 
 help: ## list these commands
@@ -47,6 +50,11 @@ test-slow: venv ## the tests that take minutes, a GPU or Docker
 
 fuzz: venv ## schemathesis against a server process, BUDGET seconds (600)
 	$(BIN)/python -m tests.service.hardening.fuzz --budget $(BUDGET)
+
+deploy-test: venv ## build, run and validate all of deployment for real; says what this machine lacks
+	bash deploy/test/prepare.sh $(DEPLOY_CACHE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[train,dev,deploy]'
+	TASKROUTE_DEPLOY_CACHE=$(DEPLOY_CACHE) $(BIN)/python -m pytest $(DEPLOY_TESTS)
 
 format: venv ## rewrite the sources as `check` wants them
 	$(BIN)/ruff check --fix

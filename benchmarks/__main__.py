@@ -17,7 +17,16 @@ from typing import Annotated
 import typer
 
 # In the order of a quiet machine's patience: the cheap ones first.
-MEASUREMENTS = ("client_cost", "memory", "engine", "runtimes", "overload", "soak", "serving")
+MEASUREMENTS = (
+    "client_cost",
+    "memory",
+    "scaling",
+    "engine",
+    "runtimes",
+    "overload",
+    "soak",
+    "serving",
+)
 
 
 def main(

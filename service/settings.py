@@ -25,7 +25,9 @@ from service.model_settings import model_plans
 
 PREFIX = "TASKROUTE_"
 # Read by other parts of the project, not by the service.
-_OTHER_VARIABLES = frozenset({"TASKROUTE_API_KEY", "TASKROUTE_DATA", "TASKROUTE_NODE_MODULES"})
+_OTHER_VARIABLES = frozenset(
+    {"TASKROUTE_API_KEY", "TASKROUTE_DATA", "TASKROUTE_DEPLOY_CACHE", "TASKROUTE_NODE_MODULES"}
+)
 
 
 class Settings(BaseSettings):

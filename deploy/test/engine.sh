@@ -12,6 +12,8 @@ umount /sys/fs/cgroup/unified 2>/dev/null || true
 flags=()
 if [ "$network" = own ]; then
   ip link set lo up
+  libraries=$(echo "$cache"/docker/usr/lib/*-linux-gnu) # of the unpacked iptables
+  export LD_LIBRARY_PATH=$libraries XTABLES_LIBDIR=$libraries/xtables
 else
   flags=(--iptables=false --ip-masq=false --ip-forward=false --bridge=none)
 fi

@@ -24,6 +24,12 @@ unpack() { # unpack FOLDER PACKAGE...: Debian packages, without their dependenci
 
 source_of() { awk '/^URIs:/{print $2; exit}' /etc/apt/sources.list.d/debian.sources; }
 
+engine() { # the engine, and the iptables that it wants for bridges
+  unpack "$cache/docker" docker.io containerd runc tini iptables libip4tc2 libip6tc2 libxtables12 \
+    libmnl0 libnftnl11 libnetfilter-conntrack3 libnfnetlink0 || return 1
+  ln -s xtables-nft-multi "$cache/docker/usr/sbin/iptables"
+}
+
 base_image() { # a root file system with Python: what python:3.11-slim is elsewhere
   unpack "$cache/debootstrap" debootstrap || return 1
   rm -rf "$cache/base.new"
@@ -62,6 +68,6 @@ if ! unshare --mount true 2> /dev/null; then
   echo "LACKING docker: no daemon answers, and unshare needs root to start one of our own"
   exit 0
 fi
-part docker "$cache/docker/usr/sbin/dockerd" unpack "$cache/docker" docker.io containerd runc tini
+part docker "$cache/docker/usr/sbin/iptables" engine
 part base-image "$cache/base/usr/bin/python3" base_image
 part compose "$cache/compose/usr/libexec/docker/cli-plugins/docker-compose" compose
