@@ -188,10 +188,14 @@ class Models:
                 self._options,
                 version=version,
                 loaded=loaded,
+                answering=self._any_answers,
                 turn=self._turn,
             )
 
         return ModelVersions(plan, make, keep_previous=self._keep_previous)
+
+    def _any_answers(self) -> bool:
+        return any(versions.stable.holder.model is not None for versions in self)
 
     def _check_room(self, needed: bool) -> None:
         places = [place for versions in self for _, place in versions.places()]

@@ -76,8 +76,8 @@ class Refresher:
 
     Args:
         version: to serve; None: the one that LATEST names.
-        loaded: models in memory that may be taken instead of loading them again; by default those
-            of the holder.
+        loaded: versions in memory that may be taken instead of loading them again.
+        answering: whether anything answers requests that a warm-up might hold up.
         turn: held while a model is loaded: who shares it load one after the other.
     """
 
@@ -90,9 +90,10 @@ class Refresher:
         clock: Clock,
         options: RefreshOptions,
         *,
-        version: int | None = None,
-        loaded: Callable[[], Iterable[ServedModel]] | None = None,
-        turn: asyncio.Lock | None = None,
+        version: int | None,
+        loaded: Callable[[], Iterable[ServedModel]],
+        answering: Callable[[], bool],
+        turn: asyncio.Lock,
     ) -> None:
         self.options = options
         self.holder = holder
@@ -103,8 +104,9 @@ class Refresher:
         self._scheduler = scheduler
         self._telemetry = telemetry
         self._clock = clock
-        self._loaded = loaded or holder.loaded
-        self._turn = turn or asyncio.Lock()
+        self._loaded = loaded
+        self._answering = answering
+        self._turn = turn
         self._looking = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._failure: TaskRouteError | None = None  # of the last look
@@ -272,13 +274,12 @@ class Refresher:
             return await self._load(published)
 
     async def _load(self, published: Published) -> Outcome:
-        serving = self.holder.model
         options = self.options
         try:
             model = await in_background(lambda: self._source.load(published))
             await warm_up(
                 model, self._scheduler, self._clock, options.warmup_s, options.max_rows,
-                None if serving is None else options.max_batch_s,
+                options.max_batch_s if self._answering() else None,
             )  # fmt: skip
         except Exception as error:
             self._refuse(published, error)

@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -257,6 +258,23 @@ def test_ready_stays_true_while_another_model_is_loaded() -> None:
             go.set()
             await load
             core.check_ready()
+
+    run(scenario)
+
+
+def test_a_warm_up_is_bounded_while_anything_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds: list[float | None] = []
+
+    async def note(*arguments: Any) -> None:
+        bounds.append(arguments[-1])
+
+    monkeypatch.setattr("service.core.refresh.warm_up", note)
+
+    async def scenario() -> None:
+        async with serving(ModelPlan("fashion", 1)) as core:
+            await core.models.set_canary("fashion", 2, 0.1)
+            await core.models.load("birds", None)
+            assert bounds == [None, 0.2, 0.2]
 
     run(scenario)
 
