@@ -55,7 +55,7 @@ class RemoteFiles:
     def read(self, path: str) -> bytes | None:
         """A small object's bytes; None without one."""
         try:
-            data: bytes = self._call("read", path, "cat_file")
+            data: bytes = self._call("read", path, "cat_file", passing=FileNotFoundError)
         except FileNotFoundError:
             return None
         return data
@@ -65,7 +65,9 @@ class RemoteFiles:
         for start in range(0, size, _PIECE_BYTES):
             end = min(start + _PIECE_BYTES, size)
             try:
-                yield self._call("read", path, "cat_file", start=start, end=end)
+                yield self._call(
+                    "read", path, "cat_file", passing=FileNotFoundError, start=start, end=end
+                )
             except FileNotFoundError as error:
                 raise RepositoryError(
                     f"{self.url}/{path} vanished while it was read", path=path
@@ -84,7 +86,9 @@ class RemoteFiles:
     def folders(self, path: str) -> list[str]:
         """Names of the folders directly in a folder; none where there is no such folder."""
         try:
-            entries: list[dict[str, Any]] = self._call("listed", path, "ls", detail=True)
+            entries: list[dict[str, Any]] = self._call(
+                "listed", path, "ls", passing=FileNotFoundError, detail=True
+            )
         except FileNotFoundError:
             return []
         return sorted(
@@ -102,7 +106,7 @@ class RemoteFiles:
                 another's object.
         """
         try:
-            self._call("written", path, "pipe_file", data, mode="create")
+            self._call("written", path, "pipe_file", data, passing=FileExistsError, mode="create")
         except (FileExistsError, RepositoryError):
             found = self.read(path)
             if found is None:
@@ -118,7 +122,7 @@ class RemoteFiles:
     def remove(self, path: str) -> None:
         """Remove an object, if it is there."""
         with suppress(FileNotFoundError):
-            self._call("removed", path, "rm_file")
+            self._call("removed", path, "rm_file", passing=FileNotFoundError)
 
     def _root(self, path: str) -> str:
         if self._connected is None:
@@ -132,11 +136,12 @@ class RemoteFiles:
         path: str,
         method: str,
         *arguments: Any,
+        passing: type[Exception] | tuple[()] = (),
         source: str | None = None,
         timeout_s: float | None = None,
         **options: Any,
     ) -> Any:
-        """A method of the file system; FileNotFoundError and FileExistsError come through."""
+        """What a method of the file system returns; errors ``passing`` come through as they are."""
         seconds = timeout_s or self._timeout_s
         try:
             full = self._root(path)
@@ -147,7 +152,7 @@ class RemoteFiles:
                 function = getattr(files, f"_{method}")
                 return sync(files.loop, function, *names, *arguments, timeout=seconds, **options)
             return getattr(files, method)(*names, *arguments, **options)
-        except (FileNotFoundError, FileExistsError):
+        except passing:
             raise
         except Exception as error:  # every store has its own
             where = f"{self.url}/{path}" if path else self.url

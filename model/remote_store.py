@@ -18,11 +18,11 @@ import re
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from model.bundle import CONTENT, MANIFEST, Bundle, FileEntry, Manifest, parse_manifest, read_bundle
+from model.bundle import CONTENT, MANIFEST, Bundle, FileEntry, parse_manifest, read_bundle
 from model.bundle_cache import BundleCache
 from model.errors import BundleError, RepositoryError, UnknownVersionError
 from model.remote_files import RemoteFiles
@@ -107,7 +107,7 @@ class RemoteStore:
         manifest = parse_manifest(f"{self.place(name, version)}/{MANIFEST}", raw)
         files = {file: manifest.files[file] for file in CONTENT}
         try:
-            return self._read_cached(name, version, raw, manifest)
+            return self._read_cached(name, version, raw, files)
         except BundleError:
             damaged = self._cache.discard_damaged(raw, files)
             if not damaged:
@@ -117,7 +117,7 @@ class RemoteStore:
             self.place(name, version),
             ", ".join(damaged),
         )
-        return self._read_cached(name, version, raw, manifest)
+        return self._read_cached(name, version, raw, files)
 
     def add(self, name: str, build: Callable[[Path], None]) -> int:
         """Built and verified locally, uploaded under a claimed number and read back.
@@ -164,7 +164,7 @@ class RemoteStore:
         """The claim stays, as nobody's: its number is not taken again, and a publisher that was
         only very slow finds it gone."""
         found = self._files.below(name)
-        for version in version_numbers(path.partition("/")[0] for path in found):
+        for version in _numbers(found):
             if f"{version}/{MANIFEST}" in found:
                 continue
             claim = self._files.read(_path(name, version, CLAIM))
@@ -182,9 +182,9 @@ class RemoteStore:
         unique = hashlib.sha256(self.location.encode()).hexdigest()[:8]
         return default_state_dir() / f"{words}-{unique}" / name
 
-    def _read_cached(self, name: str, version: int, raw: bytes, manifest: Manifest) -> Bundle:
-        files = {file: manifest.files[file] for file in CONTENT}
-
+    def _read_cached(
+        self, name: str, version: int, raw: bytes, files: Mapping[str, FileEntry]
+    ) -> Bundle:
         def download(file: str, entry: FileEntry) -> Iterator[bytes]:
             return self._pieces(name, version, file, entry)
 
@@ -233,7 +233,7 @@ class RemoteStore:
 
     def _take_number(self, name: str, claim: bytes) -> int:
         """The next version's number, which no other publisher gets."""
-        version = max(version_numbers(self._files.folders(name)), default=0)
+        version = max(_numbers(self._files.below(name)), default=0)
         while True:
             version += 1
             if not self._files.create(_path(name, version, CLAIM), claim):
@@ -277,6 +277,11 @@ class RemoteStore:
         for file in self._files.below(_path(name, version)):
             if file != CLAIM:
                 self._files.remove(_path(name, version, file))
+
+
+def _numbers(paths: Iterable[str]) -> list[int]:
+    """Every number below which there is anything, ascending, each once."""
+    return version_numbers({path.partition("/")[0] for path in paths})
 
 
 def _path(name: str, version: int | None, file: str | None = None) -> str:

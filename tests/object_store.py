@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,33 +41,36 @@ class ObjectStore:
 @contextmanager
 def object_store(port: int = 0) -> Iterator[ObjectStore]:
     """A server with one empty bucket; killed at the end."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.object_store", str(port)],
+    command = [sys.executable, "-m", "tests.object_store", str(port)]
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    with subprocess.Popen(
+        command,
         cwd=ROOT,
-        env=os.environ | {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"},
+        env=os.environ | keys,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-    )
-    try:
-        assert process.stdout is not None
-        store = ObjectStore(process, int(process.stdout.readline()))
-        httpx.put(f"{store.environment['AWS_ENDPOINT_URL']}/{BUCKET}").raise_for_status()
-        yield store
-    finally:
-        process.kill()
-        process.wait()
+    ) as process:
+        try:
+            assert process.stdout is not None
+            store = ObjectStore(process, int(process.stdout.readline()))
+            address = store.environment["AWS_ENDPOINT_URL"]
+            httpx.put(f"{address}/{BUCKET}", timeout=60).raise_for_status()
+            yield store
+        finally:
+            process.kill()
 
 
 def main() -> None:
-    from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
 
-    server = ThreadedMotoServer("127.0.0.1", int(sys.argv[1]), verbose=False)
-    server.start()
-    sys.stdout.write(f"{server.get_host_and_port()[1]}\n")
+    app = DomainDispatcherApplication(create_backend_app)
+    # One request at a time: moto's "only if it is not there" is not atomic between threads.
+    server = make_server("127.0.0.1", int(sys.argv[1]), app, threaded=False)
+    sys.stdout.write(f"{server.server_port}\n")
     sys.stdout.flush()
-    while True:
-        time.sleep(3600)
+    server.serve_forever()
 
 
 if __name__ == "__main__":
