@@ -21,7 +21,7 @@ from model.bundle import MANIFEST, FileEntry
 from model.errors import BundleError, RepositoryError
 from model.remote_options import CACHE_VARIABLE
 
-MAX_BYTES_VARIABLE = "TASKROUTE_MAX_CACHE_BYTES"
+MAX_BYTES_VARIABLE = "TASKROUTE_BUNDLE_CACHE_BYTES"
 _PART = ".part"
 _REMOVED = ".removed-"
 

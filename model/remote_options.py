@@ -7,11 +7,11 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-CACHE_VARIABLE = "TASKROUTE_CACHE_DIR"
+CACHE_VARIABLE = "TASKROUTE_BUNDLE_CACHE_DIR"
 
 
 def default_cache_dir() -> Path:
-    """``TASKROUTE_CACHE_DIR``, else the user's cache directory."""
+    """``TASKROUTE_BUNDLE_CACHE_DIR``, else the user's cache directory."""
     if named := os.environ.get(CACHE_VARIABLE):
         return Path(named)
     return _user_directory("XDG_CACHE_HOME", ".cache")
@@ -27,7 +27,7 @@ class RemoteOptions:
     """Where copies are kept, how many bytes of them, and how long the store may take."""
 
     cache_dir: Path = field(default_factory=default_cache_dir)
-    max_cache_bytes: int = 10 * 2**30
+    cache_bytes: int = 10 * 2**30
     timeout_s: float = 20.0  # of one answer; files are fetched in pieces with this time for each
 
 

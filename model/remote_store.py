@@ -44,7 +44,7 @@ class RemoteStore:
 
     def __init__(self, url: str, options: RemoteOptions) -> None:
         self._files = RemoteFiles(url, options.timeout_s)
-        self._cache = BundleCache(options.cache_dir, options.max_cache_bytes)
+        self._cache = BundleCache(options.cache_dir, options.cache_bytes)
 
     @property
     def location(self) -> str:

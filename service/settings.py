@@ -83,12 +83,12 @@ class Settings(BaseSettings):
         description="longest wait for an answer of an object store; files are fetched in pieces "
         "with this time for each",
     )
-    cache_dir: Path | None = Field(
+    bundle_cache_dir: Path | None = Field(
         default=None,
         description="where checked copies of bundles from an object store are kept; by default "
         "`taskroute` in the user's cache directory",
     )
-    max_cache_bytes: int = Field(
+    bundle_cache_bytes: int = Field(
         default=10 * 2**30,
         ge=1,
         description="bytes of those copies; beyond, the least recently read that nobody is reading "
@@ -353,8 +353,8 @@ class Settings(BaseSettings):
     def remote_options(self) -> RemoteOptions:
         """How a repository on an object store is read."""
         return RemoteOptions(
-            cache_dir=self.cache_dir or default_cache_dir(),
-            max_cache_bytes=self.max_cache_bytes,
+            cache_dir=self.bundle_cache_dir or default_cache_dir(),
+            cache_bytes=self.bundle_cache_bytes,
             timeout_s=self.repository_timeout_ms / 1000,
         )
 

@@ -174,7 +174,9 @@ def test_a_bundle_that_another_process_reads_stays(tmp_path: Path) -> None:
 
 def test_a_bundle_above_the_limit_names_the_setting(tmp_path: Path) -> None:
     cache = BundleCache(tmp_path, 99)
-    with pytest.raises(RepositoryError, match=r"may hold 99 bytes .*MAX_CACHE_BYTES.*; 100 more"):
+    with pytest.raises(
+        RepositoryError, match=r"may hold 99 bytes .*BUNDLE_CACHE_BYTES.*; 100 more"
+    ):
         fetch(cache)
 
 
@@ -250,7 +252,7 @@ def test_a_full_disk_is_explained_and_leaves_no_half_file(
         patch.setattr(module.os, where, full)
         with pytest.raises(
             RepositoryError,
-            match=r"cache .* cannot be written: No space left on device; .*TASKROUTE_CACHE_DIR",
+            match=r"cache .* cannot be written: No space left on device; .*TASKROUTE_BUNDLE_CACHE_DIR",
         ):
             fetch(cache)
     halves = [path for path in cache.directory.rglob("*") if path.name.startswith(".")]
