@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,6 +24,7 @@ from model.remote_options import CACHE_VARIABLE
 
 MAX_BYTES_VARIABLE = "TASKROUTE_BUNDLE_CACHE_BYTES"
 _PART = ".part"
+_PART_LOCKED_WITHIN_S = 60.0  # the writer of a part needs a moment to lock it, or writes little
 _REMOVED = ".removed-"
 
 Download = Callable[[str, FileEntry], Iterator[bytes]]
@@ -64,17 +66,17 @@ class BundleCache:
             yield own
 
     def discard_damaged(self, manifest: bytes, files: Mapping[str, FileEntry]) -> list[str]:
-        """Remove cached files that differ from the manifest; returns their names."""
+        """Remove cached files that differ from the manifest.
+
+        Returns:
+            Their names, and those of files that have vanished.
+
+        Raises:
+            RepositoryError: a file can neither be read nor removed.
+        """
         own = self._own(manifest)
-        damaged = []
-        for name, entry in files.items():
-            with suppress(OSError):  # removed by another process
-                with (own / name).open("rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
-                if found != entry.sha256:
-                    (own / name).unlink()
-                    damaged.append(name)
-        return damaged
+        with self._explained():
+            return [name for name, entry in files.items() if _discard_if_damaged(own / name, entry)]
 
     def _own(self, manifest: bytes) -> Path:
         return self.directory / hashlib.sha256(manifest).hexdigest()
@@ -122,17 +124,27 @@ class BundleCache:
 @contextmanager
 def _in_use(directory: Path) -> Iterator[None]:
     """Make the directory, if need be, and keep every process from removing it."""
+    descriptor = _locked(directory)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(directory: Path) -> int:
+    """A descriptor of the directory with a shared lock, made again if it was just removed."""
     while True:
         directory.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):  # removed just now
+        with suppress(FileNotFoundError):
             descriptor = os.open(directory, os.O_RDONLY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
                 if os.path.samestat(os.fstat(descriptor), directory.stat()):
-                    yield
-                    return
-            finally:
+                    return descriptor
+            except BaseException:
                 os.close(descriptor)
+                raise
+            os.close(descriptor)
 
 
 def _remove(directory: Path) -> bool:
@@ -180,7 +192,8 @@ def _remove_dead_parts(directory: Path) -> None:
     for part in directory.glob(f".*{_PART}"):
         with suppress(OSError), part.open("rb") as file:  # finished, or its writer lives
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            part.unlink()
+            if time.time() - part.stat().st_mtime > _PART_LOCKED_WITHIN_S:
+                part.unlink()
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -192,6 +205,18 @@ def _replace(path: Path, data: bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _discard_if_damaged(path: Path, entry: FileEntry) -> bool:
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return True
+    if found == entry.sha256:
+        return False
+    path.unlink(missing_ok=True)
+    return True
 
 
 def _lacks(directory: Path, name: str, entry: FileEntry) -> bool:

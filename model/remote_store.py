@@ -193,7 +193,10 @@ class RemoteStore:
                 return read_bundle(directory)
         except BundleError as error:
             where = self.place(name, version)
-            raise BundleError(f"{where}: {error.message}", **error.details) from error
+            # The cause says whether the same files would be refused again.
+            raise BundleError(f"{where}: {error.message}", **error.details) from (
+                error.__cause__ or error
+            )
 
     def _pieces(self, name: str, version: int, file: str, entry: FileEntry) -> Iterator[bytes]:
         found = self._files.below(_path(name, version)).get(file)

@@ -41,6 +41,9 @@ class ObjectStore:
 @contextmanager
 def object_store(port: int = 0) -> Iterator[ObjectStore]:
     """A server with one empty bucket; killed at the end."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()  # connections to a server of before
     command = [sys.executable, "-m", "tests.object_store", str(port)]
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     with subprocess.Popen(

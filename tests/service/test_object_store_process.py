@@ -47,6 +47,8 @@ def publish_corrupt(files: RemoteFiles, version: int) -> None:
         data = bytearray(files.read(f"small/{version - 1}/{name}") or b"")
         if name == "model.safetensors":
             data[-1] ^= 1
+        if name == MANIFEST:
+            data += b"\n"  # else the copy of the version before, with the same digest, is taken
         files.write(f"small/{version}/{name}", bytes(data))
     files.write("small/LATEST", f"{version}\n".encode())
 
