@@ -51,7 +51,7 @@ class Server:
 
 
 @contextmanager
-def serving(repository: Path, *flags: str, ready: bool = True) -> Iterator[Server]:
+def serving(repository: Path | str, *flags: str, ready: bool = True) -> Iterator[Server]:
     command = [sys.executable, "-m", "service", "--repository", str(repository)]
     command += ["--model", "small", "--port", "0", "--strategy", "subnet", "--threads", "1", *flags]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TASKROUTE_")}

@@ -19,7 +19,7 @@ from model.remote_options import RemoteOptions
 from model.repository import Repository
 from tests.object_store import BUCKET, ObjectStore, object_store
 from tests.service.pictures import picture
-from tests.service.test_server import Server, answers, serving
+from tests.service.server_process import Server, answers, serving
 
 pytest.importorskip("moto", reason="an S3-compatible server for tests is not installed")
 pytest.importorskip("s3fs", reason="the extra `remote` is not installed")
