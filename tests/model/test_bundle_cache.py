@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from model import bundle_cache as module
 from model.bundle import FileEntry
 from model.bundle_cache import BundleCache
 from model.errors import BundleError, RepositoryError
@@ -250,7 +249,7 @@ def test_a_full_disk_is_explained_and_leaves_no_half_file(
 ) -> None:
     before = fetch(cache, b"before")
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, where, full)
+        patch.setattr(os, where, full)
         with pytest.raises(
             RepositoryError,
             match=r"cache .* cannot be written: No space left .*TASKROUTE_BUNDLE_CACHE_DIR",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def hanging() -> RemoteFiles:
 
 
 def test_a_store_that_hangs_is_given_up_in_time(hanging: RemoteFiles, tmp_path: Path) -> None:
-    asks = {
+    asks: dict[str, Callable[[], object]] = {
         "read": lambda: hanging.read("x"),
         "listed": lambda: hanging.below("x"),
         "written": lambda: hanging.write("x", b""),

@@ -164,7 +164,8 @@ def test_a_url_without_support_names_the_extra() -> None:
 
 
 def test_what_needs_a_directory_says_so(published: Repository) -> None:
-    for ask in (lambda: published.root, lambda: published.path("m", 1)):
+    asks: list[Callable[[], object]] = [lambda: published.root, lambda: published.path("m", 1)]
+    for ask in asks:
         with pytest.raises(RepositoryError, match="is no directory: this needs a repository on"):
             ask()
 
