@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from service.core.clock import Clock
 from service.core.errors import AccessError, DeadlineError, TryLaterError
 from service.grpc.codes import STATUS_BY_CODE
 from service.key_check import check_key
-from service.key_file import KeyRing
+from service.key_file import KeyRing, KeyScope
 from service.metrics import Metrics
 from service.record import RequestRecord, decent_id
 from service.trace import TRACEPARENT, continue_trace
@@ -57,7 +58,7 @@ class Calls:
         """``handle`` as gRPC calls it."""
 
         async def answer(request: Request, context: Any) -> Answer:
-            call = self._begin(context)
+            call = self._begin(method, context)
             status = grpc.StatusCode.UNKNOWN
             try:
                 found = await handle(request, call)
@@ -87,11 +88,8 @@ class Calls:
 
     def refusal(self, method: str, metadata: Mapping[str, str]) -> AccessError | None:
         """Why a call is not let in, judged by its metadata alone."""
-        if self._keys is None or method in PROBES:
-            return None
         try:
-            needed = "admin" if method in ADMIN else "predict"
-            check_key(self._keys, metadata, needed, method, self._record(metadata))  # type: ignore[arg-type]
+            self._check(method, metadata, self._record(metadata))
         except AccessError as error:
             return error
         return None
@@ -104,9 +102,16 @@ class Calls:
 
         return self.wrap(method, handle)
 
-    def _begin(self, context: Any) -> Call:
+    def _check(self, method: str, metadata: Mapping[str, str], record: RequestRecord) -> None:
+        if self._keys is not None and method not in PROBES:
+            needed: KeyScope = "admin" if method in ADMIN else "predict"
+            check_key(self._keys, metadata, needed, method, record)
+
+    def _begin(self, method: str, context: Any) -> Call:
         metadata = as_mapping(context.invocation_metadata())
         record = self._record(metadata)
+        with contextlib.suppress(AccessError):  # judged already: this notes the key's id
+            self._check(method, metadata, record)
         if self._spans is not None:
             self._spans.begin(record)
         remaining = context.time_remaining()

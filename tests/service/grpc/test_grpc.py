@@ -246,9 +246,12 @@ def test_the_calls_deadline_is_honoured_and_cancelling_leaves_the_queue() -> Non
     asyncio.run(scenario())
 
 
-def test_keys_are_asked_for_by_metadata_and_probes_are_open(tmp_path: Path) -> None:
+def test_keys_are_asked_for_by_metadata_and_probes_are_open(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     from service.key_file import make_key, write_keys
 
+    caplog.set_level("INFO")
     secret, entry = make_key(["predict"])
     write_keys(tmp_path / "keys.json", [entry])
 
@@ -262,6 +265,8 @@ def test_keys_are_asked_for_by_metadata_and_probes_are_open(tmp_path: Path) -> N
             assert trailing(missing)["x-error-code"] == "key_required"
             key = [("authorization", f"Bearer {secret}")]
             assert (await client("ModelInfer", request, metadata=key)).model_name == "fashion"
+            lines = [r.__dict__["fields"] for r in caplog.records if r.name == "service.access"]
+            assert [line.get("key") for line in lines] == [None, entry.id]
             load = pb.RepositoryModelLoadRequest(model_name="fashion")
             error = await refusal(client("RepositoryModelLoad", load, metadata=key))
             assert (error.code(), "scope admin" in error.details()) == (
