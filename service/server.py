@@ -38,18 +38,32 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if not self.started:
             return
-        host, port = self.servers[0].sockets[0].getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        logger.info(
-            "listening",
-            extra={"fields": {"host": host, "port": port, "url": f"http://{shown}:{port}"}},
-        )
+        host, port, url = _address(self.servers[0].sockets[0])
+        fields = {"host": host, "port": port, "url": url}
+        if len(self.servers) > 1:
+            fields["admin_url"] = _address(self.servers[1].sockets[0])[2]
+        logger.info("listening", extra={"fields": fields})
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # Before uvicorn waits, or the queue's tail would be cut off instead of told to go
         # elsewhere.
         self._services.core.begin_drain()
         await super().shutdown(sockets)
+
+
+def _address(listening: socket.socket) -> tuple[str, int, str]:
+    host, port = listening.getsockname()[:2]
+    return host, port, f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; exits with 1, and says why, if there can be none."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        logger.error("cannot listen on %s, port %d: %s", host, port, error)
+        sys.exit(1)
 
 
 def set_threads(settings: Settings, cpu: CpuBudget) -> None:
@@ -79,6 +93,10 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     cpu = cpu_budget()
     set_threads(settings, cpu)
+    sockets = None  # uvicorn makes the one there is
+    if settings.admin_port is not None:
+        sockets = [listen(settings.host, port) for port in (settings.port, settings.admin_port)]
+        settings = settings.model_copy(update={"admin_port": sockets[1].getsockname()[1]})
     app = create_app(settings, cpu=cpu)
     services: Services = app.state.services
     config = uvicorn.Config(
@@ -97,4 +115,4 @@ def serve(settings: Settings) -> None:
     # process would end as if it had been killed.
     signal.signal(signal.SIGTERM, _end_cleanly)
     with contextlib.suppress(KeyboardInterrupt):
-        Server(config, services).run()
+        Server(config, services).run(sockets)

@@ -117,6 +117,14 @@ class Settings(BaseSettings):
         description="port for the Open Inference Protocol over gRPC (extra `grpc`); 0 takes a free "
         "one and logs it; by default there is none",
     )
+    admin_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="a second port for `/v1/admin`, loading and unloading, `/metrics` and the "
+        "probes, which then answers nothing else; of these the first port keeps the probes. 0 "
+        "takes a free one and logs it; by default there is one port for all",
+    )
     api_keys_file: Path | None = Field(
         default=None,
         description="file of API keys (made by `python -m service.keys`); read again when it "

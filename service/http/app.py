@@ -20,6 +20,7 @@ from service.http.errors import install_error_handlers
 from service.http.middleware.access import Access
 from service.http.middleware.body_limit import BodyLimit
 from service.http.middleware.keys import Keys
+from service.http.middleware.ports import Ports
 from service.http.middleware.request_id import RequestId
 from service.http.middleware.shield import Shield
 from service.http.middleware.tracing import Tracing
@@ -121,6 +122,8 @@ def create_app(
     )
     if keys is not None:
         app.add_middleware(Keys, ring=keys)
+    if settings.admin_port is not None:
+        app.add_middleware(Ports, admin_port=settings.admin_port)
     app.add_middleware(Unread)
     app.add_middleware(Shield)
     app.add_middleware(Access, clock=clock, metrics=counts)

@@ -98,6 +98,12 @@ def internal_error_response(request_id: str) -> Response:
     return _response(500, request_id, {"error": message, "code": "internal_error", "details": {}})
 
 
+def not_found_response(path: str, request_id: str) -> Response:
+    """The response for a path that is not here."""
+    message = f"there is no {path[:200]} here; /docs lists what there is"
+    return _response(404, request_id, {"error": message, "code": "not_found", "details": {}})
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Give every error the one shape, those of the framework included."""
     app.add_exception_handler(TaskRouteError, _handle_ours)
@@ -132,8 +138,8 @@ async def _handle_framework(request: Request, error: Exception) -> Response:
     record.code = _FRAMEWORK_CODES.get(status, "http_error")
     message = str(error.detail)
     if status == 404:
-        message = f"there is no {request.url.path} here; /docs lists what there is"
-    elif status == 405:
+        return not_found_response(request.url.path, record.request_id)
+    if status == 405:
         message = f"{request.method} is not allowed on {request.url.path}"
     body = {"error": message, "code": record.code, "details": {}}
     return _response(status, record.request_id, body, dict(error.headers or {}))

@@ -47,8 +47,13 @@ class Keys:
         check_key(self._ring, Headers(scope=scope), needed, what, record_of(scope))
 
 
+def is_administration(path: str) -> bool:
+    """Whether a path changes what is served."""
+    return path.startswith(_ADMIN_PREFIXES)
+
+
 def needed_scope(path: str) -> KeyScope | None:
     """The scope that a path needs; None where it is open to all."""
     if path in _OPEN or _OPEN_FORMS.fullmatch(path):
         return None
-    return "admin" if path.startswith(_ADMIN_PREFIXES) else "predict"
+    return "admin" if is_administration(path) else "predict"

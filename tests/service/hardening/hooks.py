@@ -39,3 +39,10 @@ def map_query(context: Any, query: Any) -> Any:
     if query and "tasks" in query and next(_turn) % 3:
         query["tasks"] = "t0,kind"
     return query
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: Any) -> None:
+    """Never unload the model: all that is asked later would rightly be answered 503."""
+    if case.operation.path.endswith("/unload") and case.path_parameters.get("name") == "small":
+        case.path_parameters["name"] = "none"

@@ -17,12 +17,15 @@ from typing import Any
 import httpx
 import pytest
 
+from service.key_file import make_key, write_keys
 from tests.service.pictures import NOT_AN_IMAGE, picture
 from tests.service.server_process import Server, serving
 
 pytestmark = pytest.mark.browser
 
 PROGRAM = Path(__file__).with_name("playground_in_browser.cjs")
+WITH_KEY = Path(__file__).with_name("playground_with_key.cjs")
+PACKAGES = Path(os.environ.get("TASKROUTE_NODE_MODULES", "node_modules")).resolve()
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +37,25 @@ def server(repository: Path) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def seen(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the browser saw; ``shot`` names the screenshot."""
-    chromium, node = shutil.which("chromium"), shutil.which("node")
-    packages = Path(os.environ.get("TASKROUTE_NODE_MODULES", "node_modules")).resolve()
-    playwright, axe = packages / "playwright-core", packages / "axe-core" / "axe.js"
-    if chromium is None or node is None or not playwright.is_dir():
-        pytest.skip(f"needs chromium, node, and {playwright} (set TASKROUTE_NODE_MODULES)")
     folder = tmp_path_factory.mktemp("browser")
     (folder / "photo.png").write_bytes(picture(seed=3))
     (folder / "text.txt").write_bytes(NOT_AN_IMAGE)
-    command = [node, str(PROGRAM), str(playwright), chromium, server.url, str(folder)]
-    command += [str(axe)] if axe.exists() else []
+    axe = PACKAGES / "axe-core" / "axe.js"
+    found = drive(PROGRAM, server.url, str(folder), *([str(axe)] if axe.exists() else []))
+    return found | {"shot": folder / "playground.png"}
+
+
+def drive(program: Path, *arguments: str) -> dict[str, Any]:
+    """Run a program of Chromium's; what it saw."""
+    chromium, node = shutil.which("chromium"), shutil.which("node")
+    playwright = PACKAGES / "playwright-core"
+    if chromium is None or node is None or not playwright.is_dir():
+        pytest.skip(f"needs chromium, node, and {playwright} (set TASKROUTE_NODE_MODULES)")
+    command = [node, str(program), str(playwright), chromium, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
-    return found | {"shot": folder / "playground.png"}
+    return found
 
 
 def test_the_answers_are_those_of_the_api(seen: dict[str, Any], server: Server) -> None:
@@ -92,3 +100,21 @@ def test_no_accessibility_violation(seen: dict[str, Any], scheme: str) -> None:
 def test_the_api_is_shown(seen: dict[str, Any]) -> None:
     assert seen["operations"] >= 4
     assert seen["shot"].stat().st_size > 10_000
+
+
+def test_with_keys_the_page_takes_one_and_keeps_it_nowhere(
+    repository: Path, tmp_path: Path
+) -> None:
+    key, entry = make_key(["predict"])
+    write_keys(tmp_path / "keys.json", [entry])
+    (tmp_path / "photo.png").write_bytes(picture(seed=3))
+    with serving(repository, "--api-keys-file", str(tmp_path / "keys.json")) as server:
+        seen = drive(WITH_KEY, server.url, str(tmp_path / "photo.png"), key)
+        assert not [line for line in server.log if key.rsplit("_", 1)[1] in str(line)]
+    assert "401 key_required" in seen["without"]
+    assert seen["with"] == ""
+    assert seen["answers"] == 12
+    assert "$TASKROUTE_API_KEY" in seen["curl"]
+    assert key not in seen["curl"]
+    assert not [url for url in seen["urls"] if key in url]
+    assert (seen["stored"], seen["kept"]) == ([0, 0, 0], "")
