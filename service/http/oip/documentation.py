@@ -71,6 +71,14 @@ INFER_REQUEST: dict[str, Any] = {
     },
 }
 
+# Where outputs were asked as binary data: the JSON, as long as the header says, then the tensors.
+BINARY_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "headers": {HEADER_LENGTH: {"schema": {"type": "integer", "minimum": 0}}},
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
 INDEX_REQUEST: dict[str, Any] = {
     "requestBody": {
         "required": False,

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.http.disconnect import unless_disconnected
 from service.http.model_choice import lot_of
-from service.http.oip.documentation import INFER_REQUEST
+from service.http.oip.documentation import BINARY_ANSWER, INFER_REQUEST
 from service.http.oip.errors import OipRoute
 from service.http.oip.infer_input import HEADER_LENGTH, read_infer_input
 from service.http.oip.infer_output import render_inference
@@ -84,13 +84,13 @@ async def statistics(request: Request, name: str, version: str | None = None) ->
 @router.post(
     _VERSION + "/infer",
     response_model=InferResponse,
-    responses=error_responses(400, 404, 413, 422, 429, 500, 503, 504),
+    responses=error_responses(400, 404, 413, 422, 429, 500, 503, 504) | BINARY_ANSWER,
     openapi_extra=INFER_REQUEST,
 )
 @router.post(
     _MODEL + "/infer",
     response_model=InferResponse,
-    responses=error_responses(400, 404, 413, 422, 429, 500, 503, 504),
+    responses=error_responses(400, 404, 413, 422, 429, 500, 503, 504) | BINARY_ANSWER,
     openapi_extra=INFER_REQUEST,
 )
 async def infer(request: Request, name: str, version: str | None = None) -> Response:
