@@ -62,7 +62,9 @@ def _entry(name: str, raw: bytes, *right: str) -> Entry:
 
 
 def _as_body(data: bytes, kind: str = "png") -> bytes:
-    return request(PREDICT, data, {"Content-Type": f"image/{kind}"})
+    # Patient: some of these files are a lot of work, and the machine may have other.
+    headers = {"Content-Type": f"image/{kind}", "X-Request-Timeout-Ms": "60000"}
+    return request(PREDICT, data, headers)
 
 
 def _as_json(body: Any, path: str = PREDICT) -> bytes:

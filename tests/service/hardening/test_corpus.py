@@ -15,7 +15,7 @@ from tests.service.pictures import picture
 from tests.service.server_process import Server, answers, serving
 
 CLIENTS = 6
-LONGEST_S = 30
+LONGEST_S = 90
 
 
 @pytest.fixture(scope="module")
