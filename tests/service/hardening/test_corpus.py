@@ -106,7 +106,8 @@ def test_all_of_the_corpus_is_answered_rightly_and_leaves_nothing_behind(
     server: Server, entries: list[Entry]
 ) -> None:
     before = good_answer(server)
-    assert send_all(server, entries) == []
+    for _ in range(2):  # the second time the allocator has seen every size from every thread
+        assert send_all(server, entries) == []
     warm = resident_bytes(server)
     for _ in range(2):
         assert send_all(server, entries) == []
