@@ -69,7 +69,7 @@ proto: venv ## compile the gRPC messages; needs grpcio-tools
 
 lock: ## resolve the newest versions that pyproject.toml allows into requirements.lock
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet --disable-pip-version-check '.[train,dev,remote,grpc,otel]'
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check '.[train,dev,remote,grpc,otel,bulk,ray]'
 	{ sed -n '/^#/p' requirements.lock; build/lock/bin/python -m pip freeze --all --exclude pip \
 	  --exclude taskroute | tr 'A-Z_' 'a-z-' | sort; } > build/requirements.lock
 	mv build/requirements.lock requirements.lock

@@ -10,7 +10,8 @@
     ├── BundleError            a damaged, incomplete or too new model bundle
     └── RepositoryError        an unreadable repository, an unknown model or version
         ├── UnknownModelError
-        └── UnknownVersionError
+        ├── UnknownVersionError
+        └── LatestMovedError   another version was published or named first
 
 Every error has a ``code`` (stable, for programs), a message (for people: the value seen, the limit,
 the next step) and ``details`` (data, JSON-serialisable).
@@ -114,3 +115,9 @@ class UnknownVersionError(RepositoryError):
     """A version that was never published, or was pruned."""
 
     code = "unknown_version"
+
+
+class LatestMovedError(RepositoryError):
+    """LATEST names another version than the one that was to be replaced."""
+
+    code = "latest_moved"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from model.bundle import MANIFEST, Bundle, read_bundle
 from model.errors import BundleError, RepositoryError, UnknownVersionError
-from model.store import LATEST
+from model.store import LATEST, check_latest
 from model.version_names import version_numbers
 
 _STAGING = ".staging-"
@@ -105,7 +105,7 @@ class LocalStore:
     def read(self, name: str, version: int) -> Bundle:
         return read_bundle(self.path(name, version))
 
-    def add(self, name: str, build: Callable[[Path], None]) -> int:
+    def add(self, name: str, build: Callable[[Path], None], replaces: int | None = None) -> int:
         """Staged beside the versions, flushed, verified, then renamed.
 
         After a crash at any point LATEST still names a whole bundle.
@@ -118,6 +118,7 @@ class LocalStore:
                 build(staging)
                 _flush_directory(staging)
                 with _locked(directory):
+                    check_latest(name, self.latest(name), replaces)
                     number = max(self.versions(name), default=0) + 1
                     staging.rename(directory / str(number))
                     version = number

@@ -27,7 +27,7 @@ from model.bundle_cache import BundleCache
 from model.errors import BundleError, RepositoryError, UnknownVersionError
 from model.remote_files import RemoteFiles
 from model.remote_options import RemoteOptions, default_state_dir
-from model.store import LATEST
+from model.store import LATEST, check_latest
 from model.version_names import is_version, version_numbers
 
 logger = logging.getLogger(__name__)
@@ -119,8 +119,11 @@ class RemoteStore:
         )
         return self._read_cached(name, version, raw, files)
 
-    def add(self, name: str, build: Callable[[Path], None]) -> int:
+    def add(self, name: str, build: Callable[[Path], None], replaces: int | None = None) -> int:
         """Built and verified locally, uploaded under a claimed number and read back.
+
+        ``replaces`` is looked at when all but the manifest is there: two publishers that come to it
+        within the time of a request both see the same LATEST.
 
         A publisher that dies before the manifest is there leaves what no reader takes, and
         :meth:`remove_abandoned` finds.
@@ -129,7 +132,7 @@ class RemoteStore:
             with tempfile.TemporaryDirectory(prefix="taskroute-") as folder:
                 staging = Path(folder)
                 build(staging)
-                version = self._upload(name, staging)
+                version = self._upload(name, staging, replaces)
         except BundleError as error:
             raise BundleError(f"not published: {error}", **error.details) from error
         except OSError as error:
@@ -210,7 +213,7 @@ class RemoteStore:
             )
         return self._files.pieces(_path(name, version, file), entry.bytes)
 
-    def _upload(self, name: str, staging: Path) -> int:
+    def _upload(self, name: str, staging: Path, replaces: int | None) -> int:
         manifest = (staging / MANIFEST).read_bytes()
         files = parse_manifest(staging / MANIFEST, manifest).files
         claim = _claim(at=time.time())
@@ -224,6 +227,7 @@ class RemoteStore:
                     f"{self.place(name, version)} was given up as abandoned, or the store does not "
                     "keep two publishers apart: publish again"
                 )
+            check_latest(name, self.latest(name), replaces)
         except BaseException:
             self._give_up(name, version, claim)
             raise

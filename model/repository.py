@@ -150,13 +150,18 @@ class Repository:
         metrics: Mapping[str, Any],
         card: str,
         parent: int | None = None,
+        replaces: int | None = None,
     ) -> int:
         """Publish ``network`` as the next version and make it the latest; returns the version.
 
         Built and verified out of sight: a reader sees a whole bundle or none, whenever this process
         dies and whoever publishes at the same time.
 
+        Args:
+            replaces: publish only while LATEST names this version.
+
         Raises:
+            LatestMovedError: LATEST names another one; nothing is published.
             RepositoryError: the repository cannot be written.
             BundleError: what was written does not load again; nothing is published.
         """
@@ -167,7 +172,7 @@ class Repository:
             write_bundle(staging, network.config, network.state_dict(), metrics, card, link)
             read_bundle(staging).network()
 
-        return self._store.add(name, build)
+        return self._store.add(name, build, replaces)
 
     def set_latest(self, name: str, version: int) -> None:
         """Let LATEST name a published version: to roll back, or to mend LATEST.

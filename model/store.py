@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from model.bundle import Bundle
+from model.errors import LatestMovedError
 
 LATEST = "LATEST"
 
@@ -63,7 +64,7 @@ class BundleStore(Protocol):
         """
         ...
 
-    def add(self, name: str, build: Callable[[Path], None]) -> int:
+    def add(self, name: str, build: Callable[[Path], None], replaces: int | None = None) -> int:
         """Publish as the next version, and let LATEST name it; returns the version.
 
         Readers see a whole version or none, whatever happens to this process and whoever else
@@ -71,6 +72,10 @@ class BundleStore(Protocol):
 
         Args:
             build: writes a bundle into an empty directory and verifies it.
+            replaces: what LATEST has to name until then; None: whatever.
+
+        Raises:
+            LatestMovedError: it names another version.
         """
         ...
 
@@ -89,3 +94,15 @@ class BundleStore(Protocol):
     def workspace(self, name: str) -> Path:
         """A local directory, made by the caller, for what belongs to unpublished work."""
         ...
+
+
+def check_latest(name: str, found: str | None, replaces: int | None) -> None:
+    """Raise LatestMovedError unless LATEST, which says ``found``, names what is to be replaced."""
+    if replaces is None or found == str(replaces):
+        return
+    raise LatestMovedError(
+        f"{LATEST} of {name!r} names version {(found or 'none')[:40]}, not {replaces} any more: "
+        "another publisher was faster, or it was rolled back",
+        model=name,
+        expected=replaces,
+    )

@@ -16,6 +16,7 @@ from model.errors import TaskRouteError
 from training.commands.compare import compare_command
 from training.commands.evaluate import evaluate_command
 from training.commands.init import init_command
+from training.commands.refresh import refresh_command
 from training.commands.train import train_command
 from training.errors import EXIT_DONE, EXIT_ERROR, exit_code
 from training.messages import say
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command("train")(train_command)
 app.command("init")(init_command)
+app.command("refresh")(refresh_command)
 app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)
 

@@ -6,6 +6,7 @@ TaskRouteError
 ├── DataError            a data set that cannot be used as it is; names file, row, column
 ├── StateError           nothing to resume, or a state that does not fit this run
 ├── DivergedError        the loss stopped being a number
+├── RefusedError         a gate's conditions are not met: nothing was published
 ├── ProcessLostError     another process of a run over several ended, or cannot be reached
 └── RunInterruptedError  stopped by Ctrl-C or SIGTERM; the state to resume from is on disk
 """
@@ -17,6 +18,7 @@ from model.errors import ConfigError, TaskRouteError, UnknownTaskError
 EXIT_DONE = 0
 EXIT_ERROR = 1
 EXIT_USAGE = 2
+EXIT_REFUSED = 3
 
 
 class SettingsError(TaskRouteError):
@@ -49,6 +51,12 @@ class DivergedError(TaskRouteError):
     code = "diverged"
 
 
+class RefusedError(TaskRouteError):
+    """A gate's conditions are not met; nothing was published. Names each condition."""
+
+    code = "refused"
+
+
 class ProcessLostError(TaskRouteError):
     """Another process of a run over several ended, or cannot be reached."""
 
@@ -66,5 +74,8 @@ _USAGE_ERRORS = (SettingsError, SourceError, ConfigError, UnknownTaskError)
 
 
 def exit_code(error: TaskRouteError) -> int:
-    """Exit code of a command that ended in ``error``: 2 for wrong usage, else 1."""
+    """Exit code of a command that ended in ``error``: 3 where a gate refused, 2 for wrong usage,
+    else 1."""
+    if isinstance(error, RefusedError):
+        return EXIT_REFUSED
     return EXIT_USAGE if isinstance(error, _USAGE_ERRORS) else EXIT_ERROR

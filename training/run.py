@@ -14,6 +14,7 @@ from rich.console import Console
 
 from model.network import RoutedNetwork, build
 from model.repository import Repository
+from model.tasks import TaskSet
 from training.calibration import calibrated
 from training.card import model_card
 from training.config import TrainSettings
@@ -59,6 +60,10 @@ class TrainRequest:
     """Seconds, for the time limit of the training steps."""
     start_file: StateFile | None = None
     """Keeps the state in front of the first routes, where training chooses them."""
+    answers: TaskSet | None = None
+    """Train exactly these tasks, in this order and with these classes; None: what the data has."""
+    state_folder: Path | None = None
+    """Where the state to resume from is kept; None: in the model's directory."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,34 @@ class Published:
     evaluation: Evaluation
 
 
-def train(request: TrainRequest, console: Console, processes: Processes | None = None) -> Published:
+@dataclass(frozen=True)
+class Candidate:
+    """A trained and evaluated network, to be published or not."""
+
+    network: RoutedNetwork
+    images: ImageSet
+    """The held-out images that it was evaluated on."""
+    evaluation: Evaluation
+    metrics: dict[str, Any]
+    card: str
+
+
+Release = Callable[[Candidate], int]
+"""Publishes a candidate and returns its version, or raises. Called by the main process alone."""
+
+
+def train(
+    request: TrainRequest,
+    console: Console,
+    processes: Processes | None = None,
+    release: Release | None = None,
+) -> Published:
     """Read, decode, train, recalibrate, choose thresholds, evaluate, publish.
 
     Args:
         processes: those that train together, each of which calls this; None: this one alone. All
             return what the main one published.
+        release: how to publish; None: as the next version.
 
     Raises:
         TaskRouteError: nothing was published; the message says what to do.
@@ -90,8 +117,7 @@ def train(request: TrainRequest, console: Console, processes: Processes | None =
         state_file.remove()
     if not request.resume and processes.main:
         check_startable(state_file)
-    opened = open_source(request.source, SourceOptions(settings.split_seed))
-    dataset = trainable(opened.with_tasks(settings.tasks))
+    dataset = trainable(_opened(request))
     if request.resume and processes.main:
         check_resumable(state_file, settings, dataset)
     for note in dataset.notes:
@@ -115,7 +141,24 @@ def train(request: TrainRequest, console: Console, processes: Processes | None =
     trainer = _trainer(request, dataset, network, splits["train"], state_file, processes)
     with _curves(settings, splits, trainer) as trainer.curves:
         trainer.fit(progress_display(console, "training"))
-    return processes.from_main(lambda: _published(request, dataset, splits, trainer, console))
+    publish = release or _next_version(request)
+    return processes.from_main(
+        lambda: _published(request, dataset, splits, trainer, console, publish)
+    )
+
+
+def _opened(request: TrainRequest) -> Dataset:
+    settings, answers = request.settings, request.answers
+    options = SourceOptions(settings.split_seed, tuple(answers or ()))
+    opened = open_source(request.source, options).with_tasks(settings.tasks)
+    return opened if answers is None else opened.aligned(answers)
+
+
+def _next_version(request: TrainRequest) -> Release:
+    repository = Repository(request.repository)
+    return lambda candidate: repository.publish(
+        request.name, candidate.network, candidate.metrics, candidate.card
+    )
 
 
 def _curves(
@@ -132,6 +175,7 @@ def _published(
     splits: Mapping[Split, ImageSet],
     trainer: Trainer,
     console: Console,
+    release: Release,
 ) -> Published:
     """What follows the training steps, up to the bundle."""
     settings, network = request.settings, _finished(trainer, splits, console)
@@ -141,12 +185,14 @@ def _published(
         network, splits[held_out], held_out, progress, settings.bootstrap_resamples
     )
     about = _about(dataset, splits, trainer)
-    version = Repository(request.repository).publish(
-        request.name,
+    candidate = Candidate(
         network,
+        splits[held_out],
+        evaluation,
         metrics=evaluation.to_json() | about,
         card=model_card(request.name, network.config, evaluation, about, dataset.notes),
     )
+    version = release(candidate)
     trainer.state_file.remove()
     return Published(version, evaluation)
 
@@ -180,7 +226,7 @@ def _state_file(request: TrainRequest, processes: Processes) -> StateFile:
     repository = Repository(request.repository)
     if processes.main:
         repository.check_writable(request.name)
-    return StateFile(repository.workspace(request.name) / STATE_FOLDER)
+    return StateFile(request.state_folder or repository.workspace(request.name) / STATE_FOLDER)
 
 
 def _network(settings: TrainSettings, dataset: Dataset, images: ImageSet) -> RoutedNetwork:

@@ -184,7 +184,7 @@ class Predictor:
         counted = decisions.binary[row_tasks]
         counted[list(errors)] = False
         self._telemetry.answers(model, row_tasks[counted], labels[counted] == 1)
-        return _by_image(len(tasks), errors, images, decoded, probabilities, labels)
+        return answers_by_image(len(tasks), errors, images, decoded, probabilities, labels)
 
 
 def _outcome(error: TaskRouteError) -> str:
@@ -205,7 +205,7 @@ def _timing(job: Job, begun: float, decode_seconds: float) -> Timing:
     return Timing(decode_seconds, max(0.0, waited), job.compute_seconds, begun)
 
 
-def _by_image(
+def answers_by_image(
     count: int,
     row_errors: Mapping[int, TaskRouteError],
     images: Sequence[EncodedImage],
@@ -213,6 +213,7 @@ def _by_image(
     probabilities: Floats,
     labels: Indices,
 ) -> list[ImageAnswer | ImageFailure]:
+    """Answers about ``images`` from the rows of those that were decoded, ``count`` of each."""
     answers: list[ImageAnswer | ImageFailure] = []
     start = 0
     for image, found in zip(images, decoded, strict=True):

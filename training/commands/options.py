@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import wraps
 from typing import Annotated, Any
 
@@ -15,12 +15,17 @@ from training.config import ModelSettings
 from training.errors import SettingsError
 from training.settings_files import DEFAULT_RECIPE, RECIPES, read_config, read_settings_file
 
+_AS_BEFORE = "as before"
+
 Flags = dict[str, Any]
 """Settings given on the command line, by name."""
 
 
 def with_settings(
-    kind: type[ModelSettings], recipe: str = DEFAULT_RECIPE
+    kind: type[ModelSettings],
+    recipe: str = DEFAULT_RECIPE,
+    *,
+    not_inherited: Collection[str] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one option for each setting of ``kind``, and ``--sigma`` beside ``--keep``.
 
@@ -28,10 +33,12 @@ def with_settings(
 
     Args:
         recipe: what the command uses without ``--config``, for the defaults shown.
+        not_inherited: what is not given is as it was for the version before, but for these; None:
+            as the default recipe says.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        options = _options(kind, recipe)
+        options = _options(kind, recipe, not_inherited)
         signature = inspect.signature(command, eval_str=True)
 
         @wraps(command)
@@ -73,8 +80,12 @@ def resolve_sigma(flags: Flags) -> Flags:
         raise SettingsError(f"--sigma is {sigma!r}; it must be a number") from error
 
 
-def _options(kind: type[ModelSettings], recipe: str) -> dict[str, inspect.Parameter]:
+def _options(
+    kind: type[ModelSettings], recipe: str, not_inherited: Collection[str] | None
+) -> dict[str, inspect.Parameter]:
     defaults = read_settings_file(RECIPES / f"{DEFAULT_RECIPE}.toml") | read_config(recipe)
+    if not_inherited is not None:
+        defaults |= {name: _AS_BEFORE for name in defaults if name not in not_inherited}
     options = {
         name: _option(name, field, defaults[name]) for name, field in kind.model_fields.items()
     }
@@ -89,7 +100,8 @@ def _option(name: str, field: FieldInfo, default: Any) -> inspect.Parameter:
     description = field.description or ""
     if field.annotation is bool:
         flag = name.replace("_", "-")
-        shown = f"{description}; default {'yes' if default else 'no'}"
+        said = default if default is _AS_BEFORE else "yes" if default else "no"
+        shown = f"{description}; default {said}"
         option = typer.Option(f"--{flag}/--no-{flag}", help=shown, show_default=False)
         return _parameter(name, Annotated[bool | None, option])
     shown = ",".join(map(str, default)) if isinstance(default, list) else str(default)
