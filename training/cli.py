@@ -16,7 +16,9 @@ from model.errors import TaskRouteError
 from training.commands.compare import compare_command
 from training.commands.evaluate import evaluate_command
 from training.commands.init import init_command
+from training.commands.prune import prune_command
 from training.commands.refresh import refresh_command
+from training.commands.rollback import rollback_command
 from training.commands.train import train_command
 from training.errors import EXIT_DONE, EXIT_ERROR, exit_code
 from training.messages import say
@@ -34,6 +36,8 @@ app = typer.Typer(
 app.command("train")(train_command)
 app.command("init")(init_command)
 app.command("refresh")(refresh_command)
+app.command("rollback")(rollback_command)
+app.command("prune")(prune_command)
 app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)
 

@@ -32,6 +32,7 @@ STATUS_BY_CODE = {
     "no_previous_model": 409,
     "version_in_use": 409,
     "too_many_versions": 409,
+    "latest_moved": 409,
     "body_too_large": 413,
     "image_too_large": 413,
     "too_many_images": 413,

@@ -29,7 +29,7 @@ class GateSettings(BaseModel):
         "interval of its difference reaches back to that",
     )
     max_ece_rise: float = Field(
-        default=0.01,
+        default=0.02,
         ge=0,
         le=1,
         description="calibration error (ECE) may rise by so much in the mean over all tasks",

@@ -72,7 +72,6 @@ def test_no_more_than_so_many_images_are_read_ahead(
 
     monkeypatch.setattr(LocalPlace, "read", counted)
     batches = reader.batches(parts(str(tmp_path), 100), 2)
-    next(batches)
+    next(iter(batches))
     # Two in the batch, the first of the next one, and four ahead.
     assert len(read) <= 2 + 1 + 4 + 1
-    batches.close()

@@ -35,7 +35,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(repository: Path, source: Path, out: Path, **changes: Any) -> Outcome:
     options = BulkOptions(str(repository), RunOptions(strategy="subnet", workers=1))
-    asked = {"format": "jsonl", "images_per_part": 8, "batch_images": 4} | changes
+    asked: dict[str, Any] = {"format": "jsonl", "images_per_part": 8, "batch_images": 4} | changes
     request = Request(str(source), out, "small", options, **asked)
     return run_job(request, Progress(Console(file=io.StringIO())))
 
@@ -125,7 +125,7 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_bytes(
     format_: Format,
 ) -> None:
     run(repository, photos, tmp_path / "whole", format=format_)
-    taken = []
+    taken: list[list[str]] = []
     original = part_scorer._Output.take
 
     def failing(self: Any, batch: Any, answers: Sequence[ImageAnswer | ImageFailure]) -> object:
