@@ -1,7 +1,7 @@
 """Which published versions stay, and which one LATEST names: going back, and pruning.
 
-A version may be served although LATEST has left it: by a service pinned to it (``--version``), by
-one that was rolled back, or by one that has not looked yet. Files of a version that a service holds
+A version may be served although LATEST has left it: by a service pinned to it, by one that was
+rolled back, by a canary, or by one that has not looked yet. Files of a version that a service holds
 in memory can go without harm to its requests, but not to its next start. What is served is
 therefore asked of the services themselves, and nothing is removed unless all of them answer.
 """
@@ -74,10 +74,10 @@ def prune(
 
 
 def served_versions(services: Sequence[str], name: str) -> set[int]:
-    """The versions of ``name`` that these services answer with now, or would roll back to.
+    """The versions of ``name`` that these services hold in memory, whatever for.
 
     Raises:
-        RepositoryError: one of them does not answer, or serves another model.
+        RepositoryError: one of them does not answer, or does not serve that model.
     """
     key = os.environ.get(KEY_VARIABLE)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -85,24 +85,16 @@ def served_versions(services: Sequence[str], name: str) -> set[int]:
     with httpx.Client(timeout=_TIMEOUT_S, headers=headers) as client:
         for service in services:
             try:
-                page = client.get(f"{service.rstrip('/')}/v1/model").raise_for_status().json()
-                model, version = page["name"], page["version"]
-                previous = page["refresh"]["previous"]
+                page = client.get(f"{service.rstrip('/')}/v1/models").raise_for_status().json()
+                cards = {card["name"]: card["versions"] for card in page["models"]}
+                found |= {int(card["version"]) for card in cards[name]}
             except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
                 raise RepositoryError(
-                    f"{service} does not say which version it serves ({error}): nothing is "
-                    f"removed; leave it out with care, or give its key in {KEY_VARIABLE}",
+                    f"{service} does not say which versions of {name} it holds ({error!r}): "
+                    f"nothing is removed; leave it out with care, or give its key in "
+                    f"{KEY_VARIABLE}",
                     service=service,
                 ) from error
-            if model != name:
-                raise RepositoryError(
-                    f"{service} serves {model!r}, not {name!r}: nothing is removed",
-                    service=service,
-                )
-            if version is not None:  # it serves none yet, and will take the latest
-                found.add(int(version))
-            if previous is not None:
-                found.add(int(previous["version"]))
     return found
 
 

@@ -16,7 +16,7 @@ from service.bulk.inputs import Part, open_place
 from service.bulk.journal import Counts, Journal, Plan
 from service.bulk.scorer import Scorer
 from service.bulk.writers import PartFile, open_part
-from service.core.loader import RepositoryLoader
+from service.core.loader import RepositorySources
 from service.core.prediction import ImageAnswer, ImageFailure
 from service.core.run_options import RunOptions
 from service.core.served import ServedModel
@@ -49,7 +49,8 @@ def load_model(name: str, version: int | None, options: BulkOptions) -> ServedMo
     threads = options.engine_threads()
     torch.set_num_threads(threads)
     run = RunOptions(**{**vars(options.run), "workers": threads})
-    return RepositoryLoader(Path(options.repository), name, version, run)()
+    loader = RepositorySources(options.repository, run).of(name)
+    return loader.load(loader.published(version))
 
 
 class PartScorer:
