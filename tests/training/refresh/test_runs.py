@@ -14,12 +14,16 @@ OLD = VersionName(1, "sha256:a")
 PLAN = Plan(source="x", data_digest="d", parent=OLD, settings={"lr": 1, "init_from": "m/1"})
 
 
-def enter(root: Path, plan: Plan = PLAN, *, saved: bool = True, **flags: bool) -> tuple[Run, int]:
+def enter(
+    root: Path,
+    plan: Plan = PLAN,
+    *,
+    saved: bool = True,
+    resume: bool = False,
+    restart: bool = False,
+) -> tuple[Run, int]:
     """Begin a run and die, with or without a saved state."""
-    with entered(root, plan, lambda *_: None, **({"resume": False, "restart": False} | flags)) as (
-        run,
-        dropped,
-    ):
+    with entered(root, plan, lambda *_: None, resume=resume, restart=restart) as (run, dropped):
         if saved:
             (run.folder / "state.safetensors").touch()
     return run, dropped
@@ -69,8 +73,8 @@ def test_a_run_that_had_saved_nothing_is_nobodys_concern(tmp_path: Path) -> None
 def test_a_living_run_is_left_alone(tmp_path: Path) -> None:
     with entered(tmp_path, PLAN, lambda *_: None, resume=False, restart=False) as (alive, _):
         (alive.folder / "state.safetensors").touch()
-        for flags in ({}, {"resume": True}, {"restart": True}):
-            other, dropped = enter(tmp_path, saved=False, **flags)
+        for resume, restart in ((False, False), (True, False), (False, True)):
+            other, dropped = enter(tmp_path, saved=False, resume=resume, restart=restart)
             assert (other.name != alive.name, dropped) == (True, 0)
         assert (alive.folder / "state.safetensors").exists()
 
