@@ -19,7 +19,7 @@ import pytest
 
 from model.repository import Repository
 from tests.service.pictures import picture
-from tests.service.test_server import Server, serving
+from tests.service.server_process import Server, serving
 from tests.training.refresh.first_version import publish_first, write_pack
 
 CLIENTS = 4

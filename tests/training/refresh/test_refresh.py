@@ -170,7 +170,8 @@ def test_resume_without_anything_to_resume_begins(root: Path) -> None:
 
 def meanwhile(root: Path, monkeypatch: pytest.MonkeyPatch, other: Any) -> None:
     """Let ``other`` happen after the candidate was judged, once."""
-    original, calls = _Refresh._judged, []
+    original = _Refresh._judged
+    calls: list[bool] = []
 
     def judged(self: _Refresh, candidate: Candidate, *rest: Any) -> Any:
         report = original(self, candidate, *rest)
