@@ -22,6 +22,7 @@ MEASUREMENTS = (
     "memory",
     "scaling",
     "engine",
+    "bulk",
     "runtimes",
     "overload",
     "soak",

@@ -33,6 +33,7 @@ LINES = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlin
 CURL = [line for line in LINES if line.startswith("curl ")]
 TRAINING = [line for line in LINES if line.startswith(".venv/bin/python -m training ")]
 SERVICE = [line for line in LINES if line.startswith(".venv/bin/python -m service ")]
+BULK = [line for line in LINES if line.startswith(".venv/bin/python -m service.bulk ")]
 PROGRAMS = [text for kind, text in BLOCKS if kind == "python"]
 TABLES = [text for kind, text in BLOCKS if kind == "csv"]
 # Enough to answer, not to answer well: what the commands do is under test, not the model.
@@ -83,8 +84,8 @@ def url(workspace: Path) -> Iterator[str]:
 def test_every_block_is_of_a_kind_that_is_tested() -> None:
     assert {kind for kind, _ in BLOCKS} == {"sh", "python", "csv"}
     make = {line for line in LINES if line.startswith("make ")}
-    assert set(LINES) == make | {*CURL, *TRAINING, *SERVICE}
-    assert min(map(len, (make, CURL, TRAINING, SERVICE, PROGRAMS, TABLES))) > 0
+    assert set(LINES) == make | {*CURL, *TRAINING, *SERVICE, *BULK}
+    assert min(map(len, (make, CURL, TRAINING, SERVICE, BULK, PROGRAMS, TABLES))) > 0
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\bmake ([a-z][a-z-]*)", README))))
@@ -135,6 +136,12 @@ def test_the_demo_marks_every_answer_right_or_wrong(
     printed = capsys.readouterr().out
     assert asked == len(photos) * len(demo.TASKS) == printed.count("✓") + printed.count("✗")
     assert right == printed.count("✓")
+
+
+def test_bulk_scores_every_image(workspace: Path) -> None:
+    assert "10 images in 1 files" in run(BULK[0], workspace)
+    lines = (workspace / "build/scores/part-000000.jsonl").read_text().splitlines()
+    assert [len(json.loads(line)["predictions"]) for line in lines] == [5] * 10
 
 
 def write_own_images(folder: Path) -> None:
