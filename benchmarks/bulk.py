@@ -1,4 +1,4 @@
-"""What a bulk job costs beside its engine: rows per second of the whole job and of the engine alone.
+"""What a bulk job costs beside its engine: rows per second of the job, and of the engine alone.
 
     python -m benchmarks.bulk
     python -m benchmarks.bulk --image-size 28 --images 4000
