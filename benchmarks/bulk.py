@@ -9,17 +9,16 @@ and batch size: the engine on images that are decoded and in memory, the job fro
 
 from __future__ import annotations
 
-import io
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
 
 from benchmarks.bundles import BundleSpec, ensure
 from benchmarks.images import jpeg
@@ -27,9 +26,9 @@ from benchmarks.report import RESULTS, Report
 from model.preprocess import load_image
 from model.rows import RowBatch
 from service.bulk.decoding import DecodedImage
-from service.bulk.job import Request, run_job
-from service.bulk.part_scorer import BulkOptions, load_model
-from service.bulk.progress import Progress
+from service.bulk.inputs import parts
+from service.bulk.journal import Journal, Plan
+from service.bulk.part_scorer import BulkOptions, PartScorer, load_model
 from service.bulk.scorer import Scorer
 from service.bulk.writers import FORMATS, Format
 from service.core.run_options import RunOptions
@@ -47,15 +46,39 @@ def write_images(folder: Path, count: int, edge: int) -> Path:
     return folder
 
 
-def engine_rows_per_s(model: ServedModel, images: Sequence[DecodedImage], batch: int) -> float:
+@dataclass(frozen=True)
+class Cost:
+    """Of one round of one way."""
+
+    rows_per_s: float
+    rows_per_cpu_s: float
+    """By the processor time of all threads: other programs on the machine hardly change it."""
+
+
+def engine_cost(model: ServedModel, images: Sequence[DecodedImage], batch: int) -> Cost:
     """The forward alone, on decoded images in batches of ``batch``."""
     tasks = range(len(model.tasks))
     stacked = torch.stack([torch.from_numpy(image.pixels) for image in images])
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), time.process_time()
     with torch.inference_mode():
         for start in range(0, len(images), batch):
             model.forward(RowBatch.all_pairs(stacked[start : start + batch], tasks))
-    return len(images) * len(tasks) / (time.perf_counter() - began)
+    rows = len(images) * len(tasks)
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
+    return Cost(rows / seconds, rows / cpu_seconds)
+
+
+def job_cost(model: ServedModel, plan: Plan, options: BulkOptions, out: Path) -> Cost:
+    """The job of ``plan`` from files to files, with the same loaded model."""
+    journal = Journal(out)
+    with journal.locked():
+        plan = journal.begin(plan, parts(plan.input, plan.images_per_part))
+        began, cpu_began = time.perf_counter(), time.process_time()
+        scorer = PartScorer(out, plan, options, model)
+        rows = sum(counts.rows for _, counts in scorer.score(journal.pending(plan)))
+        scorer.close()
+        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
+    return Cost(rows / seconds, rows / cpu_seconds)
 
 
 def main(
@@ -75,7 +98,7 @@ def main(
     model = load_model(spec.model, None, options)
     batch = Scorer(model, range(tasks)).best_batch()
     formats: tuple[Format, ...] = tuple(FORMATS)
-    rates: dict[str, list[float]] = {"engine": [], **{name: [] for name in formats}}
+    costs: dict[str, list[Cost]] = {"engine": [], **{name: [] for name in formats}}
     with tempfile.TemporaryDirectory() as place:
         photos = write_images(Path(place) / "photos", images, edge)
         decoded = [
@@ -83,40 +106,54 @@ def main(
             for path in sorted(photos.iterdir())
         ]
         for number in range(rounds):
-            rates["engine"].append(engine_rows_per_s(model, decoded, batch))
+            costs["engine"].append(engine_cost(model, decoded, batch))
             for kind in formats:
-                request = Request(
-                    str(photos),
-                    Path(place) / f"{kind}-{number}",
-                    spec.model,
-                    options,
+                plan = Plan(
+                    input=str(photos),
+                    tasks=model.tasks.names,
+                    model=model.name,
+                    version=model.version,
+                    digest=model.digest,
                     format=kind,
+                    images_per_part=4096,
                     batch_images=batch,
                 )
-                outcome = run_job(request, Progress(Console(file=io.StringIO())))
-                rates[kind].append(outcome.added.rows / outcome.seconds)
-            print(f"round {number + 1}:", {name: round(of[-1]) for name, of in rates.items()})
-    write_report(out or RESULTS / "bulk", spec, rates, {"images": images, "edge": edge,
-                 "batch": batch, "threads": threads})  # fmt: skip
+                out_dir = Path(place) / f"{kind}-{number}"
+                costs[kind].append(job_cost(model, plan, options, out_dir))
+            print({name: round(of[-1].rows_per_cpu_s) for name, of in costs.items()}, flush=True)
+    about = {"images": images, "edge": edge, "batch": batch, "threads": threads}
+    write_report(out or RESULTS / "bulk", spec, costs, about)
 
 
 def write_report(
-    folder: Path, spec: BundleSpec, rates: dict[str, list[float]], about: dict[str, Any]
+    folder: Path, spec: BundleSpec, costs: dict[str, list[Cost]], about: dict[str, Any]
 ) -> None:
     report = Report(folder, f"Bulk: {spec.model}, {about['threads']} threads")
+    engine = costs["engine"]
     rows = []
-    for name, found in rates.items():
-        shares = [one / other for one, other in zip(found, rates["engine"], strict=True)]
-        rows.append([name, statistics.median(found), statistics.median(shares)])
-    report.table(["way", "rows/s", "of the engine"], rows)
+    for name, found in costs.items():
+        pairs = list(zip(found, engine, strict=True))
+        rows.append(
+            [
+                name,
+                statistics.median(one.rows_per_s for one in found),
+                statistics.median(one.rows_per_s / other.rows_per_s for one, other in pairs),
+                statistics.median(one.rows_per_cpu_s for one in found),
+                statistics.median(
+                    one.rows_per_cpu_s / other.rows_per_cpu_s for one, other in pairs
+                ),
+            ]
+        )
+    report.table(["way", "rows/s", "of the engine", "rows per CPU s", "of the engine's"], rows)
     report.text(
         f"{about['images']} JPEG files of {about['edge']} x {about['edge']} px, batches of "
         f"{about['batch']} images. `engine`: the forward alone, images decoded and in memory; the "
-        "others: `python -m service.bulk` from files to files of that format, without loading the "
-        "model. In turn in every round; medians over rounds, of rates and of their ratios within "
-        "a round."
+        "others: a bulk job from files to files of that format, with the same loaded model. In "
+        "turn in every round; medians over rounds, of rates and of their ratios within a round. "
+        "CPU s: processor time of all threads, which other programs on the machine hardly change."
     )
-    report.write({"rates": rates, "about": about, "model": spec.model})
+    raw = {name: [asdict(one) for one in found] for name, found in costs.items()}
+    report.write({"costs": raw, "about": about, "model": spec.model})
 
 
 if __name__ == "__main__":

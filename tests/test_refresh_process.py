@@ -73,6 +73,7 @@ def asking(server: Server) -> Iterator[tuple[list[int], set[int]]]:
                 wrong.append(answer.status_code)
             else:
                 seen.add(answer.json()["model"]["version"])
+            await asyncio.sleep(0.02)
 
     async def all_clients() -> None:
         async with httpx.AsyncClient(timeout=60) as session:
@@ -95,6 +96,7 @@ def wait_for(server: Server, version: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_better_data_is_served_wrong_labels_are_refused_and_one_command_goes_back(
     root: Path,
 ) -> None:
@@ -153,6 +155,7 @@ def together(commands: Sequence[Sequence[str]]) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_at_once_publish_one_version_each_in_order(root: Path) -> None:
     # The second in line is compared with the first: as good within what is allowed here.
     wide = ("--epochs", "3", "--max-macro-drop", "1", "--max-task-drop", "1")
