@@ -150,7 +150,8 @@ def _client_settings(cache: Path) -> Path:
 
 def _wait(running: Engine, process: subprocess.Popen[bytes], log: Path) -> None:
     until = time.monotonic() + _START_LIMIT_S
-    while running.attempt("info").returncode != 0:
+    # Ours first: an engine that some other run left at the same socket would answer too.
+    while process.poll() is not None or running.attempt("info").returncode != 0:
         if process.poll() is not None or time.monotonic() > until:
             last = log.read_text(errors="replace")[-1000:]
             raise NoEngineError(f"the engine does not start: {last}")
