@@ -23,8 +23,8 @@ ARG TORCH_INDEX
 ARG TORCH_VERSION=
 # Extras of pyproject.toml that the service is to have, such as "remote".
 ARG EXTRAS=
-# Debian packages that a build from source needs, such as "g++".
-ARG BUILD_PACKAGES=
+# Debian packages that the build needs: g++ compiles the kernels of model/native. Empty: without them.
+ARG BUILD_PACKAGES=g++
 
 RUN if [ -n "$BUILD_PACKAGES" ]; then \
       apt-get update \

@@ -88,6 +88,11 @@ class Convolutions:
         self._levels = _pixel_levels(network)
 
     @property
+    def kernels(self) -> str:
+        """What runs them: "pytorch", or "compiled" and the instruction set."""
+        return "pytorch" if self._native is None else f"compiled {self._native.name}"
+
+    @property
     def has_subnets(self) -> bool:
         """Whether a task's own layers and its head can run in one call."""
         return self._native is not None

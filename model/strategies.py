@@ -36,6 +36,10 @@ class Forward(Protocol):
     def name(self) -> str:
         """The strategy in use."""
 
+    @property
+    def kernels(self) -> str:
+        """What runs the convolutions: "pytorch", or "compiled" and the instruction set."""
+
     def __call__(self, batch: RowBatch) -> Tensor:
         """Logits float32 [R, max_outputs] on the CPU, -inf beyond a task's outputs."""
 
@@ -44,6 +48,7 @@ class MaskedForward:
     """Rows grouped by task; the full, masked network per group."""
 
     name: Strategy = "masked"
+    kernels = "pytorch"
 
     def __init__(
         self, network: RoutedNetwork, device: torch.device, dtype: torch.dtype = torch.float32
@@ -67,6 +72,7 @@ class MixedForward:
     """All rows in one batch; each row's masks are gathered by its task."""
 
     name: Strategy = "mixed"
+    kernels = "pytorch"
 
     def __init__(
         self, network: RoutedNetwork, device: torch.device, dtype: torch.dtype = torch.float32

@@ -81,6 +81,11 @@ class SubnetForward:
         self._workers = workers if device.type == "cpu" else 1
         self._pool: ThreadPoolExecutor | None = None
 
+    @property
+    def kernels(self) -> str:
+        """What runs the convolutions: "pytorch", or "compiled" and the instruction set."""
+        return self._conv.kernels
+
     @torch.inference_mode()
     def __call__(self, batch: RowBatch) -> Tensor:
         images, tasks = batch.image_index.tolist(), batch.task_index.tolist()

@@ -159,6 +159,11 @@ class Settings(BaseSettings):
         description="a model is refused if, at load, a probability of sample rows differs by more "
         "from masked float32",
     )
+    compiled_kernels: bool = Field(
+        default=True,
+        description="run subnets in float32 on a CPU with the compiled kernels, where they are at "
+        "hand; false: with PyTorch's operators",
+    )
     subnet_budget_bytes: int = Field(
         default=DEFAULT_BUDGET_BYTES,
         ge=1,
@@ -355,6 +360,7 @@ class Settings(BaseSettings):
             precision=self.precision,
             max_probability_error=self.max_probability_error,
             workers=self.threads or cpus,
+            compiled_kernels=self.compiled_kernels,
             subnet_budget_bytes=self.subnet_budget_bytes,
         )
 

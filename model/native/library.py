@@ -76,6 +76,7 @@ class Library:
     """One compiled instruction set."""
 
     def __init__(self, path: Path) -> None:
+        self.name = path.name.split(".")[0].lstrip("_")  # "avx512"
         library = ctypes.CDLL(str(path))
         self._lanes: int = library.vector_floats()
         self._pack, self._run = library.pack, library.run

@@ -65,6 +65,7 @@ class RepositoryLoader(ModelSource):
             dtype=options.dtype,
             workers=options.workers,
             cache=self._cache,
+            native=options.compiled_kernels,
         )
         error = largest_probability_difference(forward, network)
         if isinstance(forward, SubnetForward):

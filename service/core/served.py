@@ -51,3 +51,8 @@ class ServedModel:
     def strategy(self) -> str:
         """The way its batches are run now."""
         return self.forward.name
+
+    @property
+    def kernels(self) -> str:
+        """What runs its convolutions."""
+        return self.forward.kernels

@@ -206,6 +206,7 @@ class VersionCard(BaseModel):
     loaded_at: str
     load_seconds: float
     strategy: str = Field(description="how batches are run")
+    kernels: str = Field(description="what runs the convolutions: pytorch, or compiled ones")
     precision: Precision
     precision_error: float = Field(
         description="largest |dp| of sample rows against masked float32, at load"
@@ -274,6 +275,9 @@ class ModelResponse(BaseModel):
     loaded_at: str | None = None
     load_seconds: float | None = None
     strategy: str | None = Field(default=None, description="how batches are run")
+    kernels: str | None = Field(
+        default=None, description="what runs the convolutions: pytorch, or compiled ones"
+    )
     precision: Precision | None = None
     precision_error: float | None = Field(
         default=None, description="largest |dp| of sample rows against masked float32, at load"

@@ -219,6 +219,7 @@ class Timed:
 
     def __init__(self, name: str, clock: list[float], seconds: list[float]) -> None:
         self.name = name
+        self.kernels = "pytorch"
         self.left = seconds
         self._clock = clock
 

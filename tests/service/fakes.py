@@ -52,6 +52,7 @@ class FakeForward:
     """
 
     name = "fake"
+    kernels = "none"
 
     def __init__(self, config: ModelConfig, clock: FakeClock | None = None) -> None:
         self._tasks = config.task_set
