@@ -47,16 +47,20 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor, task: int | Tensor) -> Tensor:
         """``x``: [N, C, H, W]; ``task``: one index, or int64 [N], one per row."""
-        if isinstance(task, int) or not self.per_task:
-            return self.forward_units(x, self.row(task) if isinstance(task, int) else 0, None)
+        if isinstance(task, int):
+            return self.forward_units(x, self.row(task), None)
+        if self.training and not self.per_task:
+            return self.forward_units(x, 0, None)
         if self.training:
             out = torch.empty_like(x)
             for row in torch.unique(task).tolist():
                 chosen = (task == row).nonzero().flatten()
                 out = out.index_copy(0, chosen, self.forward_units(x[chosen], row, None))
             return out
-        scale = self.weight * (self.running_var[task] + self.eps).rsqrt()  # [N, C]
-        shift = self.bias - self.running_mean[task] * scale
+        # The same arithmetic with one row of statistics, which a second task may turn into two.
+        rows = task if self.per_task else torch.zeros_like(task)
+        scale = self.weight * (self.running_var[rows] + self.eps).rsqrt()  # [N, C]
+        shift = self.bias - self.running_mean[rows] * scale
         return torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None])
 
     def forward_units(self, x: Tensor, row: int, units: Tensor | None) -> Tensor:

@@ -35,6 +35,12 @@ class BackboneConfig(_Frozen):
         description="batch-norm statistics shared by all tasks, or one set per task behind the "
         "first routed layer, where tasks' activations differ",
     )
+    units: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(),
+        description="units of every convolution, first to last, where they are not those of arch "
+        "times width: a network cut out of a larger one",
+        exclude_if=lambda units: not units,  # bundles without stay readable by earlier versions
+    )
 
 
 class RoutingConfig(_Frozen):
@@ -175,6 +181,22 @@ class ModelConfig(_Frozen):
     head: HeadConfig = HeadConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
     tasks: tuple[Task, ...]
+    generations: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(),
+        description="how many of the tasks came together: first those of the training, then each "
+        "addition; empty: all at once. What an earlier generation computes, and how, does not "
+        "depend on later ones",
+        exclude_if=lambda generations: not generations,
+    )
+
+    @model_validator(mode="after")
+    def _generations_fit(self) -> Self:
+        if self.generations and sum(self.generations) != len(self.tasks):
+            raise ValueError(
+                f"generations {list(self.generations)} are of {sum(self.generations)} tasks; there "
+                f"are {len(self.tasks)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _usable_tasks(self) -> Self:
@@ -185,6 +207,12 @@ class ModelConfig(_Frozen):
     @property
     def task_set(self) -> TaskSet:
         return TaskSet(self.tasks)
+
+    @property
+    def generation_of(self) -> tuple[int, ...]:
+        """Each task's generation, from 0."""
+        counts = self.generations or (len(self.tasks),)
+        return tuple(number for number, count in enumerate(counts) for _ in range(count))
 
     def replace(self, **changes: Any) -> Self:
         """A validated copy with some fields changed."""

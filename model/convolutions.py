@@ -80,8 +80,16 @@ class Convolutions:
         self._native = native_library() if device.type == "cpu" and dtype == torch.float32 else None
         # Winograd's weights are four times as large: for the tasks' own layers only where they all
         # fit beside the direct ones, or each request would evict what the next one needs.
-        paying = [cut for tail in tails for cut in tail.cuts if self._pays(cut)]
-        self._winograd_tails = sum(map(winograd_bytes, paying)) <= cache.budget_bytes // 2
+        # Generation by generation, so that tasks that are added do not change earlier ones' kernels.
+        self._winograd_tails: set[bytes] = set()
+        generation_of, left = network.config.generation_of, cache.budget_bytes // 2
+        listed = list(tails)
+        for generation in sorted({generation_of[tail.task] for tail in listed}):
+            members = [tail for tail in listed if generation_of[tail.task] == generation]
+            paying = [cut for tail in members for cut in tail.cuts if self._pays(cut)]
+            left -= sum(map(winograd_bytes, paying))
+            if left >= 0:
+                self._winograd_tails.update(cut.key for cut in paying)
         self._keys = [content_key(layer, dtype) for layer in network.layers]
         cache.claim(self._keys)
         weakref.finalize(self, cache.release, self._keys).atexit = False
@@ -159,7 +167,7 @@ class Convolutions:
         return winograd_pays(cut, self._device, self._dtype)
 
     def _choice(self, cut: Cut, *, tail: bool) -> _Choice:
-        winograd = (self._winograd_tails or not tail) and self._pays(cut)
+        winograd = (not tail or cut.key in self._winograd_tails) and self._pays(cut)
         return _Choice(cut, self._key([cut]) + (b"winograd" if winograd else b"direct"), winograd)
 
     def _packed(self, choice: _Choice) -> PackedConv:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +22,13 @@ class TaskHeads(nn.Module):
     logit_rows: Tensor  # int64 [tasks, max_outputs]: rows of ``weight``, 0 where ``padding``
     padding: Tensor  # bool [tasks, max_outputs]: beyond the task's outputs
 
-    def __init__(self, tasks: TaskSet, features: int, embedding: int) -> None:
+    def __init__(
+        self, tasks: TaskSet, features: int, embedding: int, generations: Sequence[int] = ()
+    ) -> None:
+        """``generations``: by task (:class:`model.config.ModelConfig`); empty: one for all."""
         super().__init__()
         outputs = [task.outputs for task in tasks]
+        self.generations = tuple(generations) or (0,) * len(tasks)
         self.starts = [sum(outputs[:index]) for index in range(len(outputs))]
         self.outputs = outputs
         self.embed_weight = (
@@ -57,8 +62,10 @@ class TaskHeads(nn.Module):
         if self.embed_weight is not None and self.embed_bias is not None:
             x = torch.bmm(self.embed_weight[task], x[:, :, None]).squeeze(2)  # [N, E]
             x = F.relu(x + self.embed_bias[task])
-        rows = self.logit_rows[task]  # [N, max_outputs]
+        width = self._width(task)
+        rows = self.logit_rows[task, :width]  # [N, width]
         logits = torch.bmm(self.weight[rows], x[:, :, None]).squeeze(2) + self.bias[rows]
+        logits = F.pad(logits, (0, self.padding.shape[1] - width))
         return logits.masked_fill(self.padding[task], -math.inf)
 
     def forward_features(self, features: Tensor, task: int, used: Tensor | None) -> Tensor:
@@ -79,6 +86,16 @@ class TaskHeads(nn.Module):
             return None, weight if used is None else weight[:, used], bias
         embed = self.embed_weight[task]
         return (embed if used is None else embed[:, used], self.embed_bias[task]), weight, bias
+
+    def width(self, generation: int) -> int:
+        """Most outputs of a task of this generation: the width of its matrix products."""
+        members = zip(self.generations, self.outputs, strict=True)
+        return max(outputs for number, outputs in members if number == generation)
+
+    def _width(self, task: Tensor) -> int:
+        if self.generations[-1] == 0:
+            return self.padding.shape[1]
+        return max(self.width(self.generations[one]) for one in set(task.tolist()))
 
     def _slice(self, task: int) -> slice:
         return slice(self.starts[task], self.starts[task] + self.outputs[task])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -43,13 +44,11 @@ class RoutedNetwork(nn.Module):
         """Weights are uninitialised where random: use :func:`build`.
 
         Args:
-            routes: per convolution bool [tasks, units], None where it is not routed; None: as
-                ``config.routing`` draws them, or every unit until the state is loaded where it
-                leaves the choice to training.
+            routes: per convolution bool [tasks, units], None where it is not routed; None: every
+                unit of the routed ones, until a state is loaded.
 
         Raises:
-            ConfigError: unknown architecture, routes that cannot be drawn, or given ones that do
-                not fit.
+            ConfigError: unknown architecture, or routes that do not fit.
         """
         super().__init__()
         self.config = config
@@ -61,12 +60,15 @@ class RoutedNetwork(nn.Module):
             RoutedConv(shape, mask, rows)
             for shape, mask, rows in zip(shapes, masks, _norm_rows(config, masks), strict=True)
         )
-        self.heads = TaskHeads(self.tasks, shapes[-1].units, config.head.embedding)
+        self.heads = TaskHeads(
+            self.tasks, shapes[-1].units, config.head.embedding, config.generation_of
+        )
         self.register_buffer("mean", _per_channel(spec.mean), persistent=False)
         self.register_buffer("std", _per_channel(spec.std), persistent=False)
         self._active_task: int | None = None
         self._trees: dict[tuple[torch.device, tuple[int, ...]], tuple[Branch, ...]] = {}
         self._layer_routes: list[LayerRoutes] | None = None
+        self._computed_by: tuple[int, ...] | None = None
 
     def forward(self, images: Tensor, task: int | Tensor | None = None) -> Tensor:
         """The reference: every unit is computed, then masked (paper, equation 1).
@@ -108,23 +110,28 @@ class RoutedNetwork(nn.Module):
         """
         for task in tasks:
             self._check_task(task)
-        logits: dict[int, Tensor] = {}
+        found: dict[int, tuple[Tensor, Tensor | None]] = {}
         x = self.normalise(images)
         for branch in self._tree_on(x.device, tasks):
-            self._walk(branch, x, logits)
+            self._walk(branch, x, found)
+        logits: dict[int, Tensor] = {}
+        for task in dict.fromkeys(tasks):
+            features, used = found[self.computed_by[task]]
+            logits[task] = self.heads.forward_features(features, task, used)
         return [logits[task] for task in tasks]
 
-    def _walk(self, branch: Branch, x: Tensor, logits: dict[int, Tensor]) -> None:
+    def _walk(
+        self, branch: Branch, x: Tensor, found: dict[int, tuple[Tensor, Tensor | None]]
+    ) -> None:
+        """``found``: by task, its features behind the last layer, and which units they are of."""
         layer = self.layers[branch.layer]
         x = layer.forward_units(x, branch.in_units, branch.out_units, branch.norm_row)
         for fork in branch.forks:
             used = x if fork.select is None else x.index_select(1, fork.select)
             for below in fork.branches:
-                self._walk(below, used, logits)
+                self._walk(below, used, found)
             if not fork.branches:
-                features = used.mean(dim=(2, 3))
-                for task in fork.tasks:
-                    logits[task] = self.heads.forward_features(features, task, fork.units)
+                found |= dict.fromkeys(fork.tasks, (used.mean(dim=(2, 3)), fork.units))
 
     def set_active_task(self, task: int) -> None:
         """The paper's interface: later ``forward(images)`` answers ``task``; single-threaded."""
@@ -137,8 +144,19 @@ class RoutedNetwork(nn.Module):
         return [layer.route.mask if layer.route is not None else None for layer in self.layers]
 
     def tree(self, tasks: Sequence[int]) -> tuple[Branch, ...]:
-        """The tree of distinct computations for ``tasks``; its tensors are on the CPU."""
+        """The tree of distinct computations for ``tasks``; its tensors are on the CPU.
+
+        Tasks in it stand for all whose convolutions they compute (:attr:`computed_by`).
+        """
         return self._tree_on(torch.device("cpu"), tasks)
+
+    @property
+    def computed_by(self) -> tuple[int, ...]:
+        """By task: the one whose convolutions it reads; itself, unless it was added to a model
+        with the very route and statistics of another task."""
+        if self._computed_by is None:
+            self._computed_by = _same_convolutions(self)
+        return self._computed_by
 
     def _tree_on(self, device: torch.device, tasks: Sequence[int]) -> tuple[Branch, ...]:
         key = (device, tuple(tasks))
@@ -146,7 +164,9 @@ class RoutedNetwork(nn.Module):
         if found is None:
             # Training walks the same tree: autograd refuses tensors made in inference mode.
             with torch.inference_mode(False):
-                found = moved(route_tree(self.layer_routes(), key[1]), device)
+                distinct = [self.computed_by[task] for task in key[1]]
+                generations = self.config.generation_of
+                found = moved(route_tree(self.layer_routes(), distinct, generations), device)
             self._trees[key] = found
             # Each step is atomic, so threads need no lock, which deepcopy (for averaged weights)
             # would refuse to copy.
@@ -183,7 +203,7 @@ class RoutedNetwork(nn.Module):
 
     def routes_changed(self) -> None:
         """Forget what was derived from the masks; call after writing to them."""
-        self._layer_routes = None
+        self._layer_routes = self._computed_by = None
         self._trees.clear()
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
@@ -275,13 +295,11 @@ def _size(config: ModelConfig) -> tuple[int, int]:
 def _masks(
     config: ModelConfig, units: Sequence[int], routes: Sequence[Tensor | None] | None
 ) -> Sequence[Tensor | None]:
-    """Given routes, checked; else drawn ones, or placeholders where training is to choose."""
-    if routes is not None:
-        check_routes(routes, config.routing, units, len(config.tasks))
-        return routes
-    if config.routing.scheme == "saliency":
+    """Given routes, checked; else placeholders."""
+    if routes is None:
         return placeholder_routes(config.routing, units, len(config.tasks))
-    return draw_routes(config.routing, units, [task.group for task in config.tasks])
+    check_routes(routes, config.routing, units, len(config.tasks))
+    return routes
 
 
 def _norm_rows(config: ModelConfig, masks: Sequence[Tensor | None]) -> list[int]:
@@ -294,6 +312,27 @@ def _norm_rows(config: ModelConfig, masks: Sequence[Tensor | None]) -> list[int]
     return [
         len(config.tasks) if per_task and index > routed[0] else 1 for index in range(len(masks))
     ]
+
+
+def _same_convolutions(network: RoutedNetwork) -> tuple[int, ...]:
+    """By task: the first with the same routes and statistics, for tasks of later generations.
+
+    Tasks trained together stay themselves: the plan shares what they share layer by layer.
+    """
+    generations = network.config.generation_of
+    if generations[-1] == 0:
+        return tuple(range(len(generations)))
+    parts = [one.mask for one in network.layer_routes() if one.mask is not None]
+    for layer in network.layers:
+        if layer.norm is not None and layer.norm.per_task:
+            parts += [layer.norm.running_mean.cpu(), layer.norm.running_var.cpu()]
+    first: dict[bytes, int] = {}
+    found = []
+    for task, generation in enumerate(generations):
+        content = b"".join(part[task].numpy().tobytes() for part in parts)
+        same = first.setdefault(hashlib.blake2b(content).digest(), task)
+        found.append(same if generation else task)
+    return tuple(found)
 
 
 def _per_channel(values: tuple[float, float, float]) -> Tensor:

@@ -192,19 +192,29 @@ def _input_sizes(network: RoutedNetwork) -> list[tuple[int, int]]:
 
 def render(nodes: Sequence[Node], network: RoutedNetwork, tasks: Sequence[int]) -> Tree:
     """The plan as text: shared branches one by one, each task's own tail on one line."""
-    total, full = cost(nodes, tasks), masked_cost(network)
+    computing = dict.fromkeys(network.computed_by[task] for task in tasks)
+    total, full = cost(nodes, list(computing)), masked_cost(network)
     tree = Tree(
         f"{len(tasks)} tasks of one image: {_amount(total.macs)} multiply-adds, "
         f"{_amount(4 * total.weights)}B of weights; "
         f"{total.macs / full.macs:.2f} passes of the full network (masked: {len(tasks)})"
     )
     for node in nodes:
-        _render_node(tree, node, network, set(tasks))
+        _render_node(tree, node, network, set(computing))
+    for task in tasks:
+        if (same := network.computed_by[task]) != task:
+            tree.add(
+                f"{network.tasks[task].name}: a head on the features of {_name(network, same)}"
+            )
     return tree
 
 
+def _name(network: RoutedNetwork, task: int) -> str:
+    return network.tasks[task].name
+
+
 def _render_node(tree: Tree, node: Node, network: RoutedNetwork, wanted: set[int]) -> None:
-    tasks = [network.tasks[task].name for task in node.tasks if task in wanted]
+    tasks = [_name(network, task) for task in node.tasks if task in wanted]
     if not tasks:
         return
     if len(tasks) == 1:

@@ -53,22 +53,36 @@ class Fork:
     branches: tuple[Branch, ...]  # the next layer; empty behind the last, where the heads follow
 
 
-def route_tree(layers: Sequence[LayerRoutes], tasks: Sequence[int]) -> tuple[Branch, ...]:
-    """The root branches (one, unless the first layer's statistics differ by task) for ``tasks``."""
-    return _branches(layers, 0, tuple(dict.fromkeys(tasks)), None)
+def route_tree(
+    layers: Sequence[LayerRoutes], tasks: Sequence[int], generations: Sequence[int] = ()
+) -> tuple[Branch, ...]:
+    """The root branches (one, unless the first layer's statistics differ by task) for ``tasks``.
+
+    Args:
+        generations: by task, its generation (:class:`model.config.ModelConfig`); empty: one for
+            all. Tasks of different ones share no routed layer, whose size their routes would
+            change, and with it, in the last bits, what each of them computes.
+    """
+    return _branches(layers, 0, tuple(dict.fromkeys(tasks)), None, generations)
 
 
 def _branches(
-    layers: Sequence[LayerRoutes], layer: int, tasks: tuple[int, ...], in_units: Tensor | None
+    layers: Sequence[LayerRoutes],
+    layer: int,
+    tasks: tuple[int, ...],
+    in_units: Tensor | None,
+    generations: Sequence[int],
 ) -> tuple[Branch, ...]:
     if layer == len(layers):
         return ()
-    by_norm: dict[int, list[int]] = {}
+    parted: dict[tuple[int, int], list[int]] = {}
     for task in tasks:
-        by_norm.setdefault(task if layers[layer].norm_per_task else 0, []).append(task)
+        norm_row = task if layers[layer].norm_per_task else 0
+        apart = bool(generations) and layers[layer].mask is not None
+        parted.setdefault((norm_row, generations[task] if apart else 0), []).append(task)
     return tuple(
-        _branch(layers, layer, tuple(members), in_units, norm_row)
-        for norm_row, members in by_norm.items()
+        _branch(layers, layer, tuple(members), in_units, norm_row, generations)
+        for (norm_row, _), members in parted.items()
     )
 
 
@@ -78,10 +92,11 @@ def _branch(
     tasks: tuple[int, ...],
     in_units: Tensor | None,
     norm_row: int,
+    generations: Sequence[int],
 ) -> Branch:
     mask = layers[layer].mask
     if mask is None:
-        fork = Fork(tasks, None, None, _branches(layers, layer + 1, tasks, None))
+        fork = Fork(tasks, None, None, _branches(layers, layer + 1, tasks, None, generations))
         return Branch(layer, tasks, in_units, None, norm_row, (fork,))
     by_route: dict[bytes, list[int]] = {}
     for task in tasks:
@@ -93,7 +108,7 @@ def _branch(
         route = mask[members[0]]
         units = None if bool(route.all()) else route.nonzero().flatten()
         select = None if len(by_route) == 1 else position[route]
-        below = _branches(layers, layer + 1, tuple(members), units)
+        below = _branches(layers, layer + 1, tuple(members), units, generations)
         forks.append(Fork(tuple(members), units, select, below))
     out_units = None if bool(union.all()) else union.nonzero().flatten()
     return Branch(layer, tasks, in_units, out_units, norm_row, tuple(forks))

@@ -69,7 +69,11 @@ class MaskedForward:
 
 
 class MixedForward:
-    """All rows in one batch; each row's masks are gathered by its task."""
+    """All rows in one batch; each row's masks are gathered by its task.
+
+    Rows of tasks that were added later run in a batch of their own, so that they change nothing,
+    not even the last bit, in the others' answers.
+    """
 
     name: Strategy = "mixed"
     kernels = "pytorch"
@@ -78,13 +82,24 @@ class MixedForward:
         self, network: RoutedNetwork, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> None:
         self._network, self._device, self._dtype = network.eval().to(device), device, dtype
+        self._generations = torch.tensor(network.config.generation_of)
 
     @torch.inference_mode()
     def __call__(self, batch: RowBatch) -> Tensor:
         images = batch.images[batch.image_index].to(self._device)
-        with _precision(self._device, self._dtype):
-            logits: Tensor = self._network(images, batch.task_index.to(self._device))
-        return logits.float().cpu()
+        logits = torch.empty(len(batch), self._network.tasks.max_outputs)
+        for rows in self._passes(batch.task_index):
+            with _precision(self._device, self._dtype):
+                tasks = batch.task_index[rows].to(self._device)
+                logits[rows] = self._network(images[rows], tasks).float().cpu()
+        return logits
+
+    def _passes(self, task_index: Tensor) -> list[Tensor | slice]:
+        """Rows that run together: those of tasks that came into the model together."""
+        if not self._generations.any():
+            return [slice(None)]
+        generations = self._generations[task_index]
+        return [(generations == one).nonzero().flatten() for one in set(generations.tolist())]
 
 
 def make_forward(

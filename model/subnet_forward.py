@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from model.head_bank import Features, HeadBank, Ready
 from model.network import RoutedNetwork
 from model.plan import Node, NodeFork, make_plan, shares_conv
 from model.rows import RowBatch
-from model.tails import TailGroup, all_tails, alone, group_tails, is_tail
+from model.tails import Tail, TailGroup, all_tails, alone, group_tails, is_tail
 from model.weight_cache import WeightCache
 
 Images = tuple[int, ...]  # positions in RowBatch.images: what the rows of an activation belong to
@@ -69,13 +69,16 @@ class SubnetForward:
         self._device, self._dtype = device, dtype
         self._roots = make_plan(network, range(len(network.tasks)))
         tails = list(all_tails(self._roots))
-        self._features = _used_features(self._roots)
+        self._computed_by = network.computed_by
+        used = _used_features(self._roots)
+        self._features = {task: used[same] for task, same in enumerate(self._computed_by)}
         self._heads = HeadBank(network.heads, self._features)
         self._conv = Convolutions(
             network, device, dtype, cache or WeightCache(), tails, native=native
         )
         grouped = not self._conv.has_subnets and fuses(device, dtype)
-        self._groups = group_tails(tails) if grouped else []
+        together = _by_generation(tails, network.config.generation_of) if grouped else ()
+        self._groups = [group for members in together for group in group_tails(members)]
         self._tails = {tail.task: tail for tail in tails}
         self._subnets: dict[tuple[int, bool], Subnet] = {}  # of a task, and whether all of it
         self._workers = workers if device.type == "cpu" else 1
@@ -92,10 +95,17 @@ class SubnetForward:
         asked: dict[int, dict[int, None]] = {}
         for image, task in zip(images, tasks, strict=True):
             asked.setdefault(task, {})[image] = None
-        wanted = {task: tuple(sorted(members)) for task, members in asked.items()}
+        answered = {task: tuple(sorted(members)) for task, members in asked.items()}
+        riders: dict[int, list[int]] = {}  # by the task whose convolutions they read
+        for task in answered:
+            riders.setdefault(self._computed_by[task], []).append(task)
+        wanted = {
+            task: tuple(sorted(set().union(*(answered[one] for one in members))))
+            for task, members in riders.items()
+        }
         rows = list(zip(images, tasks, strict=True))
-        if len(wanted) == 1 and self._conv.has_subnets:
-            return self._heads.answer([], self._one_task(batch.images, wanted), rows)
+        if len(answered) == 1 and self._conv.has_subnets:
+            return self._heads.answer([], self._one_task(batch.images, answered), rows)
         pixels = batch.images.to(self._device, non_blocking=True)
         # Already channels last in memory: the pixels are [N, H, W, 3].
         x = self._network.normalise(pixels).to(self._dtype)
@@ -104,8 +114,11 @@ class SubnetForward:
             [_Visit(root, x, None, every) for root in self._roots], wanted
         )
         if self._conv.has_subnets:
-            return self._heads.answer(features, self._own_subnets(parted, wanted), rows)
+            features = [ridden for item in features for ridden in _ridden(item, riders)]
+            own = self._own_subnets(parted, riders, answered)
+            return self._heads.answer(features, own, rows)
         features.extend(self._own_layers(parted, wanted))
+        features = [ridden for item in features for ridden in _ridden(item, riders)]
         none = Ready([], torch.empty(0, self._network.tasks.max_outputs))
         return self._heads.answer(features, none, rows)
 
@@ -116,24 +129,31 @@ class SubnetForward:
         asked = SubnetInput(self._subnet(task, whole=True), pixels, images)
         return Ready([(image, task) for image in images], self._conv.logits([asked], self._workers))
 
-    def _own_subnets(self, parted: Mapping[int, _Visit], wanted: Wanted) -> Ready:
+    def _own_subnets(
+        self,
+        parted: Mapping[int, _Visit],
+        riders: Mapping[int, Sequence[int]],
+        answered: Wanted,
+    ) -> Ready:
         """From where wanted tasks part to their logits, all in one call."""
         inputs: list[SubnetInput] = []
         rows: list[tuple[int, int]] = []
-        for task, visit in parted.items():
+        for same, visit in parted.items():
             place = {image: row for row, image in enumerate(visit.images)}
-            positions = [place[image] for image in wanted[task]]
-            subnet = self._subnet(task, whole=False)
-            inputs.append(SubnetInput(subnet, visit.x, positions, visit.select))
-            rows.extend((image, task) for image in wanted[task])
+            for task in riders[same]:
+                positions = [place[image] for image in answered[task]]
+                subnet = self._subnet(task, whole=False)
+                inputs.append(SubnetInput(subnet, visit.x, positions, visit.select))
+                rows.extend((image, task) for image in answered[task])
         return Ready(rows, self._conv.logits(inputs, self._workers))
 
     def _subnet(self, task: int, *, whole: bool) -> Subnet:
         """The task's subnet from the first layer, or from where it has parted from all others."""
         key = (task, whole)
         if key not in self._subnets:
-            own = self._tails[task].cuts if task in self._tails else ()
-            path = alone(self._roots, task)
+            same = self._computed_by[task]
+            own = self._tails[same].cuts if same in self._tails else ()
+            path = alone(self._roots, same)
             shared = path[: len(path) - len(own)] if whole else []
             self._subnets[key] = self._conv.subnet(task, shared, own, self._features[task])
         return self._subnets[key]
@@ -292,6 +312,26 @@ def _features(
     pooled = y.mean(dim=(2, 3)).float()
     pooled = pooled if select is None else pooled[:, select.to(y.device)]
     return Features(tasks, (images,) * len(tasks), pooled.unsqueeze(0))
+
+
+def _by_generation(tails: Iterable[Tail], generation_of: Sequence[int]) -> Iterator[Sequence[Tail]]:
+    """The tails of each generation of tasks, which are run together without a look at later ones:
+    nothing that is added changes a bit of what they answer."""
+    members: dict[int, list[Tail]] = {}
+    for tail in tails:
+        members.setdefault(generation_of[tail.task], []).append(tail)
+    for generation in sorted(members):
+        yield members[generation]
+
+
+def _ridden(item: Features, riders: Mapping[int, Sequence[int]]) -> Iterator[Features]:
+    """``item``, and again for the tasks that read the features of one of its tasks."""
+    yield item
+    for place, task in enumerate(item.tasks):
+        pooled = item.pooled if len(item.pooled) == 1 else item.pooled[place : place + 1]
+        for rider in riders[task]:
+            if rider != task:
+                yield Features((rider,), (item.images[place],), pooled)
 
 
 def _used_features(roots: Sequence[Node]) -> dict[int, Tensor | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from model.backbones.vgg import VGG_BLOCKS, vgg_layers
 from model.config import BackboneConfig
@@ -18,6 +19,21 @@ def layer_shapes(config: BackboneConfig, image_size: tuple[int, int]) -> Sequenc
         raise ConfigError(
             f"arch is {config.arch!r}; known architectures: {known}", arch=config.arch
         )
-    return vgg_layers(
+    shapes = vgg_layers(
         name, config.width, batch_norm=config.arch.endswith("_bn"), image_size=image_size
     )
+    return _with_units(shapes, config.units) if config.units else shapes
+
+
+def _with_units(shapes: Sequence[LayerShape], units: Sequence[int]) -> list[LayerShape]:
+    """The same convolutions one behind the other, with other numbers of units."""
+    if len(units) != len(shapes):
+        raise ConfigError(
+            f"units has {len(units)} numbers; the backbone has {len(shapes)} convolutions",
+            units=list(units),
+        )
+    inputs = (shapes[0].in_units, *units[:-1])
+    return [
+        replace(shape, in_units=before, units=own)
+        for shape, before, own in zip(shapes, inputs, units, strict=True)
+    ]
