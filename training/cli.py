@@ -13,12 +13,16 @@ import typer
 from rich.console import Console
 
 from model.errors import TaskRouteError
+from training.commands.add_task import add_task_command
 from training.commands.compare import compare_command
 from training.commands.evaluate import evaluate_command
 from training.commands.init import init_command
 from training.commands.prune import prune_command
 from training.commands.refresh import refresh_command
 from training.commands.rollback import rollback_command
+from training.commands.merge import merge_command
+from training.commands.remove_task import remove_task_command
+from training.commands.rename_task import rename_task_command
 from training.commands.train import train_command
 from training.errors import EXIT_DONE, EXIT_ERROR, exit_code
 from training.messages import say
@@ -40,6 +44,10 @@ app.command("rollback")(rollback_command)
 app.command("prune")(prune_command)
 app.command("evaluate")(evaluate_command)
 app.command("compare")(compare_command)
+app.command("add-task")(add_task_command)
+app.command("remove-task")(remove_task_command)
+app.command("rename-task")(rename_task_command)
+app.command("merge")(merge_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -74,6 +74,28 @@ def unit_scores(
     return scores
 
 
+def batch_scores(
+    network: RoutedNetwork, x: Tensor, task: int, labels: Tensor, layers: Sequence[int]
+) -> dict[int, Tensor]:
+    """Saliency of every unit of ``layers`` for one task, over one batch: float64 [units].
+
+    Args:
+        x: [N, units, H, W], the input of the first of ``layers``.
+        labels: int64 [N].
+    """
+    x = x.detach().requires_grad_()
+    features, used, activations = _own_layers(network, x, task, layers)
+    logits = network.heads.forward_features(features, task, used)
+    outputs = [one.output for one in activations]
+    gradients = torch.autograd.grad(evidence(logits, labels).sum(), outputs)
+    scores = {}
+    for one, gradient in zip(activations, gradients, strict=True):
+        scores[one.layer] = torch.zeros(network.layers[one.layer].shape.units, dtype=torch.float64)
+        columns = slice(None) if one.units is None else one.units.cpu()
+        scores[one.layer][columns] = _saliency(one.output, gradient)
+    return scores
+
+
 def shares(scores: Tensor) -> Tensor:
     """Each unit's share of its task's saliency: float64 [tasks, units], rows of sum 1 (or 0)."""
     scores = scores.double()

@@ -1,0 +1,1 @@
+"""Adding tasks to a published model, without moving the ones it has."""
