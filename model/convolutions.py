@@ -80,7 +80,7 @@ class Convolutions:
         self._native = native_library() if device.type == "cpu" and dtype == torch.float32 else None
         # Winograd's weights are four times as large: for the tasks' own layers only where they all
         # fit beside the direct ones, or each request would evict what the next one needs.
-        # Generation by generation, so that tasks that are added do not change earlier ones' kernels.
+        # Generation by generation: tasks that are added change no earlier one's kernel.
         self._winograd_tails: set[bytes] = set()
         generation_of, left = network.config.generation_of, cache.budget_bytes // 2
         listed = list(tails)

@@ -74,7 +74,6 @@ class HeadBank:
             task: place for tasks in alike.values() for place, task in enumerate(tasks)
         }
 
-<<<<<<< HEAD
     def answer(
         self, found: Sequence[Features], ready: Ready, rows: Sequence[tuple[int, int]]
     ) -> Tensor:
@@ -82,29 +81,18 @@ class HeadBank:
 
         Each is in ``ready`` already, or computed from what was ``found``.
         """
-        alike: dict[tuple[int, int], list[Features]] = {}
+        alike: dict[tuple[int, int, int], list[Features]] = {}
         for item in found:
-            alike.setdefault((item.pooled.shape[1], item.pooled.shape[2]), []).append(item)
+            generation = self._generations[item.tasks[0]]
+            _, images, features = item.pooled.shape
+            alike.setdefault((generation, images, features), []).append(item)
         if not found and ready.rows == rows:
             return ready.logits
         blocks = [ready.logits]
         # Of an (image, task) among all logits.
         place = {row: index for index, row in enumerate(ready.rows)}
         count = len(place)
-        for (images, features), items in alike.items():
-=======
-    def answer(self, found: Sequence[Features], rows: Sequence[tuple[int, int]]) -> Tensor:
-        """Logits float32 [R, max_outputs] on the CPU for ``rows`` of (image, task)."""
-        alike: dict[tuple[int, int, int], list[Features]] = {}
-        for item in found:
-            generation = self._generations[item.tasks[0]]
-            _, images, features = item.pooled.shape
-            alike.setdefault((generation, images, features), []).append(item)
-        blocks: list[Tensor] = []
-        place: dict[tuple[int, int], int] = {}  # of an (image, task) among the computed logits
-        count = 0
         for (generation, images, features), items in alike.items():
->>>>>>> c6750c7 (Tasks of later generations change no bit of earlier ones; a network taken apart by task; some tasks cut out)
             stacked = torch.cat([i.pooled.expand(len(i.tasks), images, features) for i in items])
             tasks = [task for item in items for task in item.tasks]
             chosen = torch.tensor([self._position[task] for task in tasks], device=stacked.device)

@@ -1,6 +1,8 @@
-"""One task's subnet as a plain module, for export: no routes, no masks, no other task's weights."""
+"""Tasks' subnets as plain modules, for export: no routes, no masks, no other task's weights."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -8,27 +10,114 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from model.network import RoutedNetwork
-from model.plan import Cut, make_plan
+from model.plan import Cut, Node, NodeFork, make_plan
 
 
 class SubnetModule(nn.Module):
-    """Convolutions cut to the task's units with batch norm folded in, pooling, the task's head."""
-
-    mean: Tensor  # [1, 3, 1, 1], of pixels 0..255
-    std: Tensor
+    """Of one task: convolutions cut to its units with batch norm folded in, pooling, its head."""
 
     def __init__(self, network: RoutedNetwork, task: int) -> None:
         super().__init__()
-        self.register_buffer("mean", network.mean.detach().clone())
-        self.register_buffer("std", network.std.detach().clone())
+        self.normalise = _Normalise(network)
         layers: list[nn.Module] = []
         units = None
         nodes = make_plan(network, [task])
         while nodes:
             fork = nodes[0].forks[0]
-            layers += _convolution(network, fork.alone)
+            layers.append(_convolution(network, fork.alone))
             units, nodes = fork.units, fork.nodes
         self.trunk = nn.Sequential(*layers)
+        self.head = _Head(network, task, units)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """uint8 [N, H, W, 3] -> logits float32 [N, outputs]."""
+        logits: Tensor = self.head(self.trunk(self.normalise(pixels)).mean(dim=(2, 3)))
+        return logits
+
+
+class SubnetsModule(nn.Module):
+    """Of several tasks: what they share once, then what each has of its own."""
+
+    def __init__(self, network: RoutedNetwork, tasks: Sequence[int]) -> None:
+        super().__init__()
+        self.normalise = _Normalise(network)
+        roots = make_plan(network, tasks)
+        self.roots = nn.ModuleList(_Branch(network, root) for root in roots)
+        used = {
+            task: fork.units
+            for root in roots
+            for node in root.walk()
+            for fork in node.forks
+            if not fork.nodes
+            for task in fork.tasks
+        }
+        self._computed_by = [network.computed_by[task] for task in tasks]
+        self.heads = nn.ModuleList(
+            _Head(network, task, used[same])
+            for task, same in zip(tasks, self._computed_by, strict=True)
+        )
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """uint8 [N, H, W, 3] -> by task, logits float32 [N, outputs]."""
+        x = self.normalise(pixels)
+        features: dict[int, Tensor] = {}
+        for root in self.roots:
+            root(x, features)
+        pairs = zip(self.heads, self._computed_by, strict=True)
+        return tuple(head(features[task]) for head, task in pairs)
+
+
+class _Branch(nn.Module):
+    """One convolution of the plan, and what follows it on each route."""
+
+    def __init__(self, network: RoutedNetwork, node: Node) -> None:
+        super().__init__()
+        self.convolution = _convolution(network, node.cut)
+        self.forks = nn.ModuleList(_Fork(network, fork) for fork in node.forks)
+
+    def forward(self, x: Tensor, features: dict[int, Tensor]) -> None:
+        """``features``: receives what tasks read behind the last convolution."""
+        x = self.convolution(x)
+        for fork in self.forks:
+            fork(x, features)
+
+
+class _Fork(nn.Module):
+    select: Tensor | None  # int64: this route's channels of the convolution's output
+
+    def __init__(self, network: RoutedNetwork, fork: NodeFork) -> None:
+        super().__init__()
+        self.register_buffer("select", fork.select, persistent=False)
+        self.tasks = sorted(fork.tasks)
+        self.branches = nn.ModuleList(_Branch(network, node) for node in fork.nodes)
+
+    def forward(self, x: Tensor, features: dict[int, Tensor]) -> None:
+        x = x if self.select is None else x.index_select(1, self.select)
+        for branch in self.branches:
+            branch(x, features)
+        if not self.branches:
+            features |= dict.fromkeys(self.tasks, x.mean(dim=(2, 3)))
+
+
+class _Normalise(nn.Module):
+    mean: Tensor  # [3, 1, 1], of pixels 0..255
+    std: Tensor
+
+    def __init__(self, network: RoutedNetwork) -> None:
+        super().__init__()
+        self.register_buffer("mean", network.mean.detach().clone())
+        self.register_buffer("std", network.std.detach().clone())
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """uint8 [N, H, W, 3] -> float32 [N, 3, H, W]."""
+        return (pixels.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
+
+
+class _Head(nn.Module):
+    """A task's head, cut to the features it reads."""
+
+    def __init__(self, network: RoutedNetwork, task: int, units: Tensor | None) -> None:
+        super().__init__()
         heads = network.heads
         rows = slice(heads.starts[task], heads.starts[task] + heads.outputs[task])
         used = slice(None) if units is None else units
@@ -38,24 +127,22 @@ class SubnetModule(nn.Module):
             used = slice(None)
         self.logits = _linear(heads.weight[rows][:, used], heads.bias[rows])
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """uint8 [N, H, W, 3] -> logits float32 [N, outputs]."""
-        x = (pixels.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
-        x = self.trunk(x).mean(dim=(2, 3))
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, used features] -> [N, outputs]."""
         if self.embed is not None:
             x = F.relu(self.embed(x))
         logits: Tensor = self.logits(x)
         return logits
 
 
-def _convolution(network: RoutedNetwork, cut: Cut) -> list[nn.Module]:
+def _convolution(network: RoutedNetwork, cut: Cut) -> nn.Sequential:
     layer = network.layers[cut.layer]
     weight, bias = cut.folded(layer, torch.float32)
     conv: nn.Conv2d = skip_init(  # type: ignore[no-untyped-call]
         nn.Conv2d, weight.shape[1], weight.shape[0], 3, padding=1
     )
     conv.weight, conv.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
-    return [conv, nn.ReLU(), *([nn.MaxPool2d(2)] if layer.shape.pool else [])]
+    return nn.Sequential(conv, nn.ReLU(), *([nn.MaxPool2d(2)] if layer.shape.pool else []))
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:

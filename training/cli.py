@@ -16,6 +16,7 @@ from model.errors import TaskRouteError
 from training.commands.add_task import add_task_command
 from training.commands.compare import compare_command
 from training.commands.evaluate import evaluate_command
+from training.commands.extract import extract_command
 from training.commands.init import init_command
 from training.commands.prune import prune_command
 from training.commands.refresh import refresh_command
@@ -48,6 +49,7 @@ app.command("add-task")(add_task_command)
 app.command("remove-task")(remove_task_command)
 app.command("rename-task")(rename_task_command)
 app.command("merge")(merge_command)
+app.command("extract")(extract_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

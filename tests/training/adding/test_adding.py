@@ -25,7 +25,7 @@ from training.cli import main
 from training.errors import DataError, SettingsError
 
 NAME = "squares"
-FAST: dict[str, Any] = {"epochs": 12, "resamples": 5, "statistics_batches": 2, "batch_size": 32}
+FAST: dict[str, Any] = {"epochs": 8, "resamples": 5, "statistics_batches": 2, "batch_size": 32}
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_an_added_task_is_learnt_and_published_and_the_others_do_not_move(
         assert torch.equal(answers(after, old, strategy), answers(before, old, strategy)), strategy
     precision = added.figures["left"].average_precision
     assert precision is not None
-    assert precision > 0.9
+    assert precision > 0.75  # about 0.5 by chance; the frozen weights are random
     assert after.metrics["tasks"]["left"]["average_precision"] == precision
     assert set(after.metrics["tasks"]) == {"bright", "size", "old", "left"}
     assert after.metrics["added"][0]["tasks"] == ["left"]
@@ -183,9 +183,9 @@ def test_versions_with_different_additions_are_merged(source: str, tmp_path: Pat
 
 def test_what_cannot_be_merged_says_why(source: str, tmp_path: Path) -> None:
     parent(tmp_path)
-    add(tmp_path, source, "left", version=1)
     add(tmp_path, source, "left", version=1, route="random")
-    add(tmp_path, source, "light", version=2)
+    add(tmp_path, source, "left", version=1, route="like:old")
+    add(tmp_path, source, "light", version=2, route="like:old")
     flags = ["--repository", str(tmp_path), "--name", NAME]
     assert main(["remove-task", *flags, "--version", "1", "--task", "old"]) == 0
     with pytest.raises(ConfigError, match="versions 2 and 3 both added a task 'left'"):
