@@ -54,14 +54,8 @@ def export_onnx(module: SubnetsModule, config: ModelConfig, path: Path) -> float
     )  # fmt: skip
     if program is None:
         raise ConfigError("torch.onnx.export gave no program")
-    about = {"preprocess": config.preprocess, "tasks": config.tasks}
-    program.model.metadata_props[METADATA] = json.dumps(
-        {
-            name: [one.model_dump() for one in value] if isinstance(value, tuple)
-            else value.model_dump()
-            for name, value in about.items()
-        }
-    )  # fmt: skip
+    about = config.model_dump(mode="json", include={"preprocess", "tasks"})
+    program.model.metadata_props[METADATA] = json.dumps(about)
     program.save(path, external_data=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     worst = 0.0

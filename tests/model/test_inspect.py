@@ -62,4 +62,4 @@ def test_the_command_prints_tables_and_writes_a_plot(tmp_path: Path, routed_laye
     assert one.exit_code == 0, one.output
     wrong = CliRunner().invoke(app, [model, "--tasks", "boat"])
     assert wrong.exit_code == 1
-    assert "did you mean 'boot'" in wrong.stderr
+    assert "unknown task: 'boat'" in wrong.stderr

@@ -150,7 +150,7 @@ def test_what_cannot_be_added_is_refused_before_anything_is_published(
         add(tmp_path, source, "left", route="like:ols")
     for wrong in ({"route": "best"}, {"statistics": "like"}, {"keep": 1.5}):
         with pytest.raises(SettingsError):
-            AddSettings(**wrong)  # type: ignore[arg-type]
+            AddSettings(**wrong)
     assert repository.versions(NAME) == [1]
 
 

@@ -77,6 +77,7 @@ def test_what_is_not_there_is_wrong_usage(
     assert extract(published[0], tmp_path, "--task", "boots") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the exporters themselves
 def test_onnx_runtime_and_torch_export_answer_as_the_network_at_keep_squared_of_its_size(
     published: tuple[Path, RoutedNetwork], tmp_path: Path
