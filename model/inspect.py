@@ -17,6 +17,7 @@ from rich.table import Table
 
 from model.errors import ConfigError, TaskRouteError
 from model.inspection import LayerView, RouteView, view_routes
+from model.location import split_model
 from model.repository import Repository
 
 _PAIRS = 10
@@ -111,7 +112,7 @@ def plot(view: RouteView, path: Path) -> None:
 
 
 def _main(
-    model: Annotated[Path, typer.Argument(help="REPOSITORY/NAME")],
+    model: Annotated[str, typer.Argument(help="REPOSITORY/NAME, a path or a URL")],
     version: Annotated[int | None, typer.Option(help="default: the latest")] = None,
     tasks: Annotated[str, typer.Option(help="names, group:NAME or *, separated by commas")] = "*",
     plot_file: Annotated[
@@ -121,7 +122,8 @@ def _main(
     """Print how tasks share a model's units, and where its work is."""
     console = Console()
     try:
-        network = Repository(model.parent).read(model.name, version).network()
+        repository, name = split_model(model)
+        network = Repository(repository).read(name, version).network()
         chosen = network.tasks.select([name.strip() for name in tasks.split(",") if name.strip()])
         view = view_routes(network, chosen)
         if plot_file is not None:

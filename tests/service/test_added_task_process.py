@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.service.pictures import picture
-from tests.service.test_server import Server, serving
+from tests.service.server_process import Server, serving
 from training.cli import main
 
 PICTURES = [picture(seed=seed) for seed in range(3)]

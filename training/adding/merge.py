@@ -31,7 +31,7 @@ class _Addition:
         return [part.task.name for part in self.parts]
 
 
-def merge_versions(root: Path, name: str, versions: Sequence[int]) -> tuple[int, list[str]]:
+def merge_versions(root: str | Path, name: str, versions: Sequence[int]) -> tuple[int, list[str]]:
     """Publish the parent of ``versions`` with everything that each of them added.
 
     Returns:

@@ -45,7 +45,7 @@ class AddRequest:
     source: str
     tasks: Sequence[str]
     """Names in the source, or group:NAME."""
-    repository: Path
+    repository: str | Path
     name: str
     settings: AddSettings
     work_dir: Path
@@ -79,11 +79,12 @@ def add_tasks(request: AddRequest, console: Console) -> AddedVersion:
     began, began_cpu = time.monotonic(), time.process_time()
     repository = Repository(request.repository)
     version = request.version or repository.latest(request.name)
+    repository.check_writable(request.name)  # not only after the training
     bundle = repository.read(request.name, version)
     parent = bundle.network()
     if request.settings.like:
         parent.tasks.position(request.settings.like)  # a mistyped name fails now
-    dataset = _new_tasks(request, bundle)
+    dataset = _new_tasks(request, version, bundle)
     for line in dataset.notes:
         say(console, f"note: {line}")
     images, data = _features(request, parent, dataset, console)
@@ -132,7 +133,7 @@ class _SplitData:
         return Labelled(self.features, self.labels[:, index])
 
 
-def _new_tasks(request: AddRequest, bundle: Bundle) -> Dataset:
+def _new_tasks(request: AddRequest, version: int, bundle: Bundle) -> Dataset:
     """The source's images with a label of any new task, and those tasks.
 
     Raises:
@@ -144,7 +145,7 @@ def _new_tasks(request: AddRequest, bundle: Bundle) -> Dataset:
     present = [name for name in dataset.tasks.names if name in bundle.config.task_set.names]
     if present:
         raise ConfigError(
-            f"{request.name} version {bundle.path.name} has a task {present[0]!r} already; to "
+            f"{request.name} version {version} has a task {present[0]!r} already; to "
             "train it anew remove it first (remove-task), to keep both rename it (rename-task)",
             task=present[0],
         )

@@ -105,7 +105,7 @@ def add_task_command(
 
 
 def _as_trained(
-    repository: Path, name: str, version: int | None, given: dict[str, Any]
+    repository: str, name: str, version: int | None, given: dict[str, Any]
 ) -> dict[str, Any]:
     """Settings that were not given, as the model was trained with them."""
     from model.repository import Repository

@@ -46,17 +46,19 @@ def extract_command(
     from model.extraction import cut_out
     from model.repository import Repository
 
-    bundle = Repository(repository).read(name, version)
+    store = Repository(repository)
+    parent = version or store.latest(name)
+    bundle = store.read(name, parent)
     network = bundle.network()
     chosen = network.tasks.select(task)
     small = cut_out(network, chosen)
     called = new_name or name
     out.mkdir(parents=True, exist_ok=True)
     card = CARD.format(
-        name=called, tasks=", ".join(small.tasks.names), source=name, version=bundle.path.name,
+        name=called, tasks=", ".join(small.tasks.names), source=name, version=parent,
         digest=bundle.digest[:19],
     )  # fmt: skip
-    published = Repository(out).publish(called, small, _metrics(bundle, name, small), card)
+    published = Repository(out).publish(called, small, _metrics(bundle, name, parent, small), card)
     console = Console()
     say(console, f"{out / called / str(published)}: {', '.join(small.tasks.names)}")
     console.print(_sizes(network, small))
@@ -75,12 +77,12 @@ def extract_command(
                 say(console, f"{path}: {path.stat().st_size:,} bytes, logits within {worst:.1g}")
 
 
-def _metrics(bundle: Bundle, name: str, small: RoutedNetwork) -> dict[str, Any]:
+def _metrics(bundle: Bundle, name: str, version: int, small: RoutedNetwork) -> dict[str, Any]:
     """The parent's figures of these tasks, and where they come from."""
     from training.adding.figures import with_means
 
     metrics = with_means(dict(bundle.metrics), small.tasks)
-    origin = {"model": name, "version": int(bundle.path.name), "digest": bundle.digest}
+    origin = {"model": name, "version": version, "digest": bundle.digest}
     return metrics | {"extracted_from": origin}
 
 
