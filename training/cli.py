@@ -18,12 +18,12 @@ from training.commands.compare import compare_command
 from training.commands.evaluate import evaluate_command
 from training.commands.extract import extract_command
 from training.commands.init import init_command
+from training.commands.merge import merge_command
 from training.commands.prune import prune_command
 from training.commands.refresh import refresh_command
-from training.commands.rollback import rollback_command
-from training.commands.merge import merge_command
 from training.commands.remove_task import remove_task_command
 from training.commands.rename_task import rename_task_command
+from training.commands.rollback import rollback_command
 from training.commands.train import train_command
 from training.errors import EXIT_DONE, EXIT_ERROR, exit_code
 from training.messages import say
