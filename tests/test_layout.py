@@ -115,11 +115,8 @@ def test_the_lock_is_plain_pins() -> None:
 @pytest.mark.parametrize(
     ("folder", "groups"),
     [
-        ("model", [""]),
-        ("service", ["", "otel", "grpc", "bulk", "ray"]),
-        ("training", ["", "train"]),
         ("model", ["", "train"]),  # a plot, where matplotlib is at hand
-        ("service", ["", "otel", "grpc"]),
+        ("service", ["", "otel", "grpc", "bulk", "ray"]),
         ("training", ["", "train", "export"]),
     ],
 )
