@@ -94,6 +94,9 @@ def _own_names(network: RoutedNetwork) -> Iterator[str]:
     for index, layer in enumerate(network.layers):
         if layer.norm is not None and per_task and behind_route:
             yield from (f"layers.{index}.norm.{name}" for name in _STATISTICS)
+        if layer.modulation is not None:
+            yield from (f"layers.{index}.modulation.{name}"
+                        for name, _ in layer.modulation.named_parameters())  # fmt: skip
         if layer.route is not None:
             yield f"layers.{index}.route.mask"
             behind_route = True

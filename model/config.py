@@ -15,6 +15,8 @@ from model.tasks import Task, TaskSet
 PIXEL_FUNCTION_VERSION = 1
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+ModulationKind = Literal["none", "scale", "scale_shift"]
+KeepSchedule = Literal["constant", "falling", "rising"]
 
 
 class _Frozen(BaseModel):
@@ -57,6 +59,19 @@ class RoutingConfig(_Frozen):
         default=0.5,
         description="share of a layer's units that one task uses; a list: one per routed layer",
     )
+    keep_schedule: KeepSchedule = Field(
+        default="constant",
+        description="how one keep spreads over n routed layers: every layer's (constant); layer i "
+        "of 1 to n keeps keep^(i/n), so that the last keeps keep and earlier ones more (falling); "
+        "or the same from the last to the first (rising)",
+        exclude_if=lambda schedule: schedule == "constant",  # readable by earlier versions
+    )
+    modulation: ModulationKind = Field(
+        default="none",
+        description="of the routed layers' channels, behind batch norm, learned for every task: a "
+        "scale, or a scale and a shift. With keep 1 it is all that tasks differ in",
+        exclude_if=lambda kind: kind == "none",
+    )
     routed_layers: str | tuple[int, ...] = Field(
         default="all",
         description='"all", "none", "last:N", or a list of convolution indices from 0',
@@ -80,6 +95,15 @@ class RoutingConfig(_Frozen):
                 f'{value!r} is none of "all", "none", "last:N" or a list of layer indices'
             )
         return value
+
+    @model_validator(mode="after")
+    def _one_keep_to_spread(self) -> Self:
+        if self.keep_schedule != "constant" and not isinstance(self.keep, float):
+            raise ValueError(
+                f"keep_schedule is {self.keep_schedule!r} and keep is a list: a schedule needs one "
+                "number, and a list is a schedule of its own (keep_schedule 'constant')"
+            )
+        return self
 
     @model_validator(mode="after")
     def _something_to_choose(self) -> Self:
@@ -120,7 +144,7 @@ class RoutingConfig(_Frozen):
     def keep_per_layer(self, routed: int) -> list[float]:
         """One keep fraction for each of ``routed`` layers; ConfigError if the list does not fit."""
         if isinstance(self.keep, float):
-            return [self.keep] * routed
+            return [self.keep**share for share in self._shares(routed)]
         if len(self.keep) != routed:
             raise ConfigError(
                 f"keep has {len(self.keep)} values for {routed} routed layers; give one number or "
@@ -128,6 +152,13 @@ class RoutingConfig(_Frozen):
                 keep=list(self.keep),
             )
         return list(self.keep)
+
+    def _shares(self, routed: int) -> list[float]:
+        """The power of keep that each routed layer keeps."""
+        if self.keep_schedule == "constant":
+            return [1.0] * routed
+        falling = [layer / routed for layer in range(1, routed + 1)]
+        return falling if self.keep_schedule == "falling" else falling[::-1]
 
 
 class HeadConfig(_Frozen):

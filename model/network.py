@@ -57,7 +57,7 @@ class RoutedNetwork(nn.Module):
         shapes = layer_shapes(config.backbone, _size(config))
         masks = _masks(config, [shape.units for shape in shapes], routes)
         self.layers = RoutedLayers(
-            RoutedConv(shape, mask, rows)
+            RoutedConv(shape, mask, rows, config.routing.modulation)
             for shape, mask, rows in zip(shapes, masks, _norm_rows(config, masks), strict=True)
         )
         self.heads = TaskHeads(
@@ -125,7 +125,7 @@ class RoutedNetwork(nn.Module):
     ) -> None:
         """``found``: by task, its features behind the last layer, and which units they are of."""
         layer = self.layers[branch.layer]
-        x = layer.forward_units(x, branch.in_units, branch.out_units, branch.norm_row)
+        x = layer.forward_units(x, branch.in_units, branch.out_units, branch.row)
         for fork in branch.forks:
             used = x if fork.select is None else x.index_select(1, fork.select)
             for below in fork.branches:
@@ -153,7 +153,7 @@ class RoutedNetwork(nn.Module):
     @property
     def computed_by(self) -> tuple[int, ...]:
         """By task: the one whose convolutions it reads; itself, unless it was added to a model
-        with the very route and statistics of another task."""
+        with the very route, statistics and modulation of another task."""
         if self._computed_by is None:
             self._computed_by = _same_convolutions(self)
         return self._computed_by
@@ -178,15 +178,14 @@ class RoutedNetwork(nn.Module):
         """The routes as plain data on the CPU, first layer to last."""
         if self._layer_routes is None:
             self._layer_routes = [
-                layer_routes(
-                    layer.shape.units, mask, layer.norm is not None and layer.norm.per_task
-                )
+                layer_routes(layer.shape.units, mask, layer.per_task)
                 for layer, mask in zip(self.layers, self.routes, strict=True)
             ]
         return self._layer_routes
 
     def set_routes(self, routing: RoutingConfig, routes: Sequence[Tensor | None]) -> None:
-        """Route a trained network (anew), in place: the parameters stay the same objects.
+        """Route a trained network (anew), in place: the parameters stay the same objects, beside
+        which there are those of a modulation where ``routing`` is the first to have one.
 
         Layers that get statistics per task start each task's from those that all tasks shared.
 
@@ -197,7 +196,7 @@ class RoutedNetwork(nn.Module):
         masks = _masks(config, [layer.shape.units for layer in self.layers], routes)
         rows = _norm_rows(config, masks)
         for layer, mask, count in zip(self.layers, masks, rows, strict=True):
-            layer.set_route(mask, count)
+            layer.set_route(mask, count, routing.modulation)
         self.config = config
         self.routes_changed()
 
@@ -315,7 +314,8 @@ def _norm_rows(config: ModelConfig, masks: Sequence[Tensor | None]) -> list[int]
 
 
 def _same_convolutions(network: RoutedNetwork) -> tuple[int, ...]:
-    """By task: the first with the same routes and statistics, for tasks of later generations.
+    """By task: the first with the same routes, statistics and modulation, for tasks of later
+    generations.
 
     Tasks trained together stay themselves: the plan shares what they share layer by layer.
     """
@@ -326,6 +326,8 @@ def _same_convolutions(network: RoutedNetwork) -> tuple[int, ...]:
     for layer in network.layers:
         if layer.norm is not None and layer.norm.per_task:
             parts += [layer.norm.running_mean.cpu(), layer.norm.running_var.cpu()]
+        if layer.modulation is not None:
+            parts += [table.detach().cpu() for table in layer.modulation.parameters()]
     first: dict[bytes, int] = {}
     found = []
     for task, generation in enumerate(generations):

@@ -34,7 +34,7 @@ class Cut:
     layer: int
     in_units: Tensor | None  # int64 on the CPU, None for all
     out_units: Tensor | None
-    norm_row: int
+    row: int  # the task whose statistics and modulation are folded in; 0 where all share them
     size: tuple[int, int]  # height and width of its input and, before the pool, of its output
     inputs: int
     outputs: int
@@ -43,8 +43,8 @@ class Cut:
     key: bytes  # equal for equal units of the same layer
 
     def folded(self, layer: RoutedConv, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Weight [outputs, inputs, 3, 3] and bias [outputs] of ``layer``, batch norm folded in."""
-        weight, bias = layer.folded(self.norm_row, self.out_units)
+        """Weight [outputs, inputs, 3, 3] and bias [outputs] of ``layer``, with all behind it."""
+        weight, bias = layer.folded(self.row, self.out_units)
         if self.in_units is not None:
             weight = weight.index_select(1, self.in_units.to(weight.device))
         return weight.to(dtype), bias.to(dtype)
@@ -161,11 +161,11 @@ def _cut(
     inputs = shape.in_units if branch.in_units is None else len(branch.in_units)
     outputs = shape.units if units is None else len(units)
     digest = hashlib.blake2b(digest_size=16)
-    for part in (branch.in_units, units, torch.tensor([branch.layer, branch.norm_row])):
+    for part in (branch.in_units, units, torch.tensor([branch.layer, branch.row])):
         digest.update(b"all" if part is None else part.numpy().tobytes())
         digest.update(b"|")
     return Cut(
-        branch.layer, branch.in_units, units, branch.norm_row, size, inputs, outputs,
+        branch.layer, branch.in_units, units, branch.row, size, inputs, outputs,
         macs=_macs(inputs, outputs, size),
         weights=(9 * inputs + 1) * outputs,
         key=digest.digest(),

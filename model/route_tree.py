@@ -1,9 +1,9 @@
 """The tree of distinct computations behind a set of tasks.
 
 Two tasks share a layer's computation when everything before it is equal: the same routes in the
-earlier layers and the same batch-norm statistics. They part only *after* a mask, so the first
-routed convolution is still computed once. Training walks this tree with autograd, serving walks it
-with folded, cut weights.
+earlier layers, the same batch-norm statistics, no modulation. They part only *after* a mask, so the
+first routed convolution is still computed once, unless it is modulated. Training walks this tree
+with autograd, serving walks it with folded, cut weights.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class LayerRoutes:
 
     units: int
     mask: Tensor | None  # bool [tasks, units], None where not routed
-    norm_per_task: bool
+    per_task: bool  # statistics or modulation: tasks part before this convolution
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Branch:
     tasks: tuple[int, ...]
     in_units: Tensor | None  # int64, None for all: which units of the previous layer it reads
     out_units: Tensor | None  # int64, None for all: which of its own units it computes
-    norm_row: int
+    row: int  # the task whose statistics and modulation these are; 0 where all tasks share them
     forks: tuple[Fork, ...]  # where its tasks part, by route
 
     def walk(self) -> Iterable[Branch]:
@@ -56,7 +56,7 @@ class Fork:
 def route_tree(
     layers: Sequence[LayerRoutes], tasks: Sequence[int], generations: Sequence[int] = ()
 ) -> tuple[Branch, ...]:
-    """The root branches (one, unless the first layer's statistics differ by task) for ``tasks``.
+    """The root branches (one, unless the first layer differs by task) for ``tasks``.
 
     Args:
         generations: by task, its generation (:class:`model.config.ModelConfig`); empty: one for
@@ -77,12 +77,12 @@ def _branches(
         return ()
     parted: dict[tuple[int, int], list[int]] = {}
     for task in tasks:
-        norm_row = task if layers[layer].norm_per_task else 0
+        row = task if layers[layer].per_task else 0
         apart = bool(generations) and layers[layer].mask is not None
-        parted.setdefault((norm_row, generations[task] if apart else 0), []).append(task)
+        parted.setdefault((row, generations[task] if apart else 0), []).append(task)
     return tuple(
-        _branch(layers, layer, tuple(members), in_units, norm_row, generations)
-        for (norm_row, _), members in parted.items()
+        _branch(layers, layer, tuple(members), in_units, row, generations)
+        for (row, _), members in parted.items()
     )
 
 
@@ -91,13 +91,13 @@ def _branch(
     layer: int,
     tasks: tuple[int, ...],
     in_units: Tensor | None,
-    norm_row: int,
+    row: int,
     generations: Sequence[int],
 ) -> Branch:
     mask = layers[layer].mask
     if mask is None:
         fork = Fork(tasks, None, None, _branches(layers, layer + 1, tasks, None, generations))
-        return Branch(layer, tasks, in_units, None, norm_row, (fork,))
+        return Branch(layer, tasks, in_units, None, row, (fork,))
     by_route: dict[bytes, list[int]] = {}
     for task in tasks:
         by_route.setdefault(mask[task].numpy(force=True).tobytes(), []).append(task)
@@ -111,7 +111,7 @@ def _branch(
         below = _branches(layers, layer + 1, tuple(members), units, generations)
         forks.append(Fork(tuple(members), units, select, below))
     out_units = None if bool(union.all()) else union.nonzero().flatten()
-    return Branch(layer, tasks, in_units, out_units, norm_row, tuple(forks))
+    return Branch(layer, tasks, in_units, out_units, row, tuple(forks))
 
 
 def moved(branches: Sequence[Branch], device: torch.device) -> tuple[Branch, ...]:
@@ -141,6 +141,6 @@ def moved(branches: Sequence[Branch], device: torch.device) -> tuple[Branch, ...
     )
 
 
-def layer_routes(units: int, mask: Tensor | None, norm_per_task: bool) -> LayerRoutes:
+def layer_routes(units: int, mask: Tensor | None, per_task: bool) -> LayerRoutes:
     """LayerRoutes with the mask on the CPU, where trees are built."""
-    return LayerRoutes(units, None if mask is None else mask.to(torch.device("cpu")), norm_per_task)
+    return LayerRoutes(units, None if mask is None else mask.to(torch.device("cpu")), per_task)

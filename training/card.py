@@ -38,7 +38,8 @@ def model_card(
             f"{config.backbone.norm}; images {image.height}x{image.width} px (height x width), "
             f"fit {image.fit}.",
             f"- Routes: {routing.scheme}, keep {_keep(routing.keep)}, layers "
-            f"{routing.routed_layers}, seed {routing.seed}.",
+            f"{routing.routed_layers}, seed {routing.seed}"
+            f"{'' if routing.modulation == 'none' else f', modulation {routing.modulation}'}.",
             "",
             "## Data and training",
             f"- Source `{data['source']}` ({data['digest'][:19]}...): {counts} images.",

@@ -14,7 +14,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from model.config import (
     BackboneConfig,
     HeadConfig,
+    KeepSchedule,
     ModelConfig,
+    ModulationKind,
     PreprocessConfig,
     RoutingConfig,
 )
@@ -80,6 +82,13 @@ class ModelSettings(BaseModel):
     keep: Keep = Field(
         description="share of a routed layer's units that one task uses; or one per layer"
     )
+    keep_schedule: KeepSchedule = Field(
+        description="one keep over n routed layers: constant; falling: layer i keeps keep^(i/n); "
+        "rising: the same from the last to the first"
+    )
+    modulation: ModulationKind = Field(
+        description="of routed layers, learned for every task: each channel's scale, or scale_shift"
+    )
     routed_layers: RoutedLayers = Field(
         description='convolutions that are routed: "all", "none", "last:N", or indices from 0'
     )
@@ -111,6 +120,8 @@ class ModelSettings(BaseModel):
             {
                 "scheme": self.scheme,
                 "keep": self.keep,
+                "keep_schedule": self.keep_schedule,
+                "modulation": self.modulation,
                 "routed_layers": self.routed_layers,
                 "group_layers": self.group_layers,
                 "seed": self.route_seed,

@@ -127,7 +127,7 @@ def set_chosen(
         for keep, (count, units) in zip(asked, kept.values(), strict=True)
     ):
         kept_shares = tuple(count / units for count, units in kept.values())
-        routing = routing.model_copy(update={"keep": kept_shares})
+        routing = routing.model_copy(update={"keep": kept_shares, "keep_schedule": "constant"})
     network.set_routes(routing, routes)
 
 

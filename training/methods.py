@@ -30,6 +30,8 @@ class Method:
     defining: Values = field(hash=False)
     """Settings that make it this method: nobody may say otherwise."""
     routed: bool = True
+    """Whether it has routed layers, so that settings of routes play a part."""
+    keeps: bool = True
     """Whether keep means anything to it; if not, it has one cell where others have one per keep."""
     network_per_task: bool = False
     """Each task has a network, and an equal part of the budget, of its own."""
@@ -63,6 +65,7 @@ _LISTED = (
         recipe="evidence",
         defining=_UNROUTED,
         routed=False,
+        keeps=False,
     ),
     Method(
         "paper",
@@ -97,18 +100,34 @@ _LISTED = (
         defining={"scheme": "saliency", "routed_layers": "all"},
     ),
     Method(
+        "modulation",
+        "the modulation module: no routes, a learned scale for every task of the last two layers' "
+        "channels",
+        recipe="evidence",
+        defining={
+            "scheme": "independent",
+            "routed_layers": "last:2",
+            "keep": 1.0,
+            "modulation": "scale",
+        },
+        keeps=False,
+    ),
+    Method(
         "single",
         "a network per task, each with an equal part of the budget",
         recipe="evidence",
         defining=_UNROUTED,
         routed=False,
+        keeps=False,
         network_per_task=True,
     ),
 )
 
 METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method in _LISTED})
-DEFAULT_METHODS = tuple(name for name in METHODS if name != "single")
-"""A network per task costs as many passes as there are tasks: only where it is asked for."""
+_ONLY_ASKED = ("modulation", "single")
+DEFAULT_METHODS = tuple(name for name in METHODS if name not in _ONLY_ASKED)
+"""A network per task costs as many passes as there are tasks: only where it is asked for; so is
+modulation, which costs every task all units of its layers."""
 
 
 def choose_methods(names: Sequence[str]) -> tuple[Method, ...]:

@@ -65,10 +65,11 @@ class Trainer:
         self.network.to(self.device)
         self.phases = Phases(self.settings, len(self.images), len(self.network.tasks))
         self.loss_shape = loss_shape(self.settings, self.images.labels, self.device)
-        self.optimiser = make_optimiser(self.network, self.settings)
-        self._start_average()
+        self._start_optimiser()
 
-    def _start_average(self) -> None:
+    def _start_optimiser(self) -> None:
+        """For the parameters that there are: routes may come with a modulation."""
+        self.optimiser = make_optimiser(self.network, self.settings)
         decay = self.settings.ema_decay
         self.averaged = AveragedWeights(self.network, decay) if decay else None
 
@@ -85,6 +86,7 @@ class Trainer:
             self.phases.restore(state.phases or {"steps": [state.total_steps]})
             if self.phases.stage:
                 make_room(self.network, self.settings.routing())
+                self._start_optimiser()
             state_file.load(self.network, self.optimiser, self.averaged)
         if self.phases.stage:
             set_chosen(self.network, self.settings.routing(), self.network.routes)
@@ -159,8 +161,7 @@ class Trainer:
             set_chosen(self.network, self.settings.routing(), self.network.routes)
         self.network.train()
         # Gradients and weights of before say little about a network with other routes.
-        self.optimiser.state.clear()
-        self._start_average()
+        self._start_optimiser()
         self.phases.stage = stage
         self.elapsed_s, _ = self.processes.agree(self.clock() - started, False)
         self.save()

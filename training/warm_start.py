@@ -21,6 +21,7 @@ from model.bundle import MANIFEST, Bundle, read_bundle
 from model.conv_layer import RoutedConv
 from model.heads import TaskHeads
 from model.location import is_url, local_path, split_model
+from model.modulation import Modulation
 from model.network import RoutedNetwork
 from model.repository import Repository
 from model.version_names import is_version
@@ -40,6 +41,8 @@ class SourceLayer:
     """weight, bias [units]; running_mean, running_var [rows, units]."""
     used: Tensor | None = None
     """bool [rows, units]: units whose statistics a row has; None for all."""
+    modulation: Mapping[str, Tensor] | None = None
+    """scale, and maybe shift: [tasks, units]."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ class WarmStart:
         if source.norm is not None and layer.norm is None:
             return "its weights need the batch norm behind them"
         weight.copy_(source.weight)
+        if layer.modulation is not None and source.modulation is not None:
+            _copy_modulation(layer.modulation, source.modulation, self._rows(network))
         if layer.norm is not None:
             if source.norm is not None:
                 _copy_norm(layer.norm, source.norm, source.used, self._rows(network))
@@ -95,7 +100,7 @@ class WarmStart:
         return ""
 
     def _rows(self, network: RoutedNetwork) -> list[int | None]:
-        """For each task, the row of a bundle's per-task statistics that it had there."""
+        """For each task, the row that it had in a bundle's tables by task."""
         known = {} if self.bundle is None else _positions(self.bundle)
         return [known.get(task.name) for task in network.tasks]
 
@@ -148,6 +153,17 @@ def _copy_norm(
             units = slice(None) if used is None else used[other]
             norm.running_mean[row, units] = means[other, units]
             norm.running_var[row, units] = variances[other, units]
+
+
+def _copy_modulation(
+    modulation: Modulation, source: Mapping[str, Tensor], rows: list[int | None]
+) -> None:
+    """A task's own, where it had one; for others, the identity stays. A kind without shift leaves
+    the shift as it is."""
+    for name, table in modulation.named_parameters():
+        for row, other in enumerate(rows):
+            if other is not None and name in source:
+                table[row] = source[name][other]
 
 
 def _pooled(means: Tensor, variances: Tensor, used: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -256,6 +272,7 @@ def _bundle_layers(network: RoutedNetwork) -> tuple[SourceLayer, ...]:
             layer.conv.bias,
             None if layer.norm is None else layer.norm.state_dict(),
             None if layer.route is None else layer.route.mask,
+            None if layer.modulation is None else layer.modulation.state_dict(),
         )
         for layer in network.layers
     )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from model.batch_norm import BatchNorm
 from model.config import ModelConfig
+from model.modulation import Modulation
 from model.network import RoutedNetwork, build
 from model.tasks import Task
 
@@ -36,7 +37,7 @@ def make_config(tasks: Sequence[Task] = TASKS, **parts: Any) -> ModelConfig:
 
 
 def make_network(tasks: Sequence[Task] = TASKS, *, seed: int = 0, **parts: Any) -> RoutedNetwork:
-    """A built network in evaluation mode, its batch-norm parameters and statistics random too."""
+    """A built network in evaluation mode, its batch-norm statistics and modulation random too."""
     network = build(make_config(tasks, **parts), seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -46,6 +47,10 @@ def make_network(tasks: Sequence[Task] = TASKS, *, seed: int = 0, **parts: Any) 
                 _uniform(layer.bias, -0.2, 0.5, generator)
                 _uniform(layer.running_mean, -0.3, 0.3, generator)
                 _uniform(layer.running_var, 0.5, 1.5, generator)
+            elif isinstance(layer, Modulation):
+                _uniform(layer.scale, 0.5, 1.5, generator)
+                if layer.shift is not None:
+                    _uniform(layer.shift, -0.2, 0.5, generator)
             elif isinstance(layer, nn.Conv2d) and layer.bias is not None:
                 _uniform(layer.bias, -0.1, 0.3, generator)
         for bias in (network.heads.bias, network.heads.embed_bias):

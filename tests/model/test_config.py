@@ -146,6 +146,16 @@ def test_keep_is_one_number_or_one_per_routed_layer() -> None:
         RoutingConfig(keep=(0.1, 0.2)).keep_per_layer(3)
 
 
+def test_a_schedule_spreads_one_keep_over_the_routed_layers() -> None:
+    falling = RoutingConfig(keep=0.25, keep_schedule="falling").keep_per_layer(2)
+    assert falling == pytest.approx([0.5, 0.25])
+    rising = RoutingConfig(keep=0.125, keep_schedule="rising").keep_per_layer(3)
+    assert rising == pytest.approx([0.125, 0.25, 0.5])
+    assert RoutingConfig(keep=0.3, keep_schedule="falling").keep_per_layer(1) == [0.3]
+    with pytest.raises(ValidationError, match="needs one number"):
+        RoutingConfig(keep=(0.1, 0.2), keep_schedule="rising")
+
+
 @given(
     st.builds(
         PreprocessConfig,

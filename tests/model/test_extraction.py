@@ -34,6 +34,21 @@ def test_cut_out_tasks_answer_as_in_the_network(
             assert torch.allclose(rows, expected, atol=1e-5), strategy
 
 
+@pytest.mark.parametrize("arch", ["vgg11", "vgg11_bn"])
+@pytest.mark.parametrize("modulation", ["scale", "scale_shift"])
+@pytest.mark.parametrize("tasks", [[1], [4, 0, 1]])
+def test_a_modulation_is_cut_out_too_and_folded_where_there_is_one_task(
+    arch: str, modulation: str, tasks: list[int]
+) -> None:
+    network = make_network(backbone={"arch": arch}, routing={"modulation": modulation})
+    small = cut_out(network, tasks)
+    modulated = any("modulation" in name for name in small.state_dict())
+    assert modulated == (len(tasks) > 1)
+    images = sample_batch(network, 3).images
+    for index, task in enumerate(tasks):
+        assert torch.allclose(small(images, index), network(images, task), atol=1e-5)
+
+
 def test_one_task_is_a_plain_network_of_keep_squared() -> None:
     network = make_network(backbone={"width": 0.5}, routing={"keep": 0.5, "unit_multiple": 8})
     small = cut_out(network, [0])

@@ -19,13 +19,13 @@ def stacks(draw: st.DrawFn) -> tuple[list[LayerRoutes], list[int]]:
     row = st.lists(st.booleans(), min_size=UNITS, max_size=UNITS).filter(any)
     layers, parted = [], False
     for _ in range(draw(st.integers(1, 4))):
-        norm_per_task = parted and draw(st.booleans())
+        per_task = parted and draw(st.booleans())
         mask = None
         if draw(st.booleans()):
             rows = draw(st.lists(row, min_size=1, max_size=3))
             chosen = draw(st.lists(st.sampled_from(rows), min_size=count, max_size=count))
             mask, parted = torch.tensor(chosen), True
-        layers.append(LayerRoutes(UNITS, mask, norm_per_task))
+        layers.append(LayerRoutes(UNITS, mask, per_task))
     return layers, draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=6))
 
 
@@ -39,7 +39,7 @@ def history(layers: Sequence[LayerRoutes], layer: int, task: int) -> tuple[objec
     """All that decides what the convolution ``layer`` computes for ``task``, up to its mask."""
     masks = [None if routes.mask is None else tuple(routes.mask[task].tolist())
              for routes in layers[:layer]]  # fmt: skip
-    rows = [task if routes.norm_per_task else 0 for routes in layers[: layer + 1]]
+    rows = [task if routes.per_task else 0 for routes in layers[: layer + 1]]
     return tuple(masks), tuple(rows)
 
 
@@ -94,7 +94,7 @@ def test_units_fit_from_branch_to_fork_to_branch(
         assert root.in_units is None
         for branch in root.walk():
             task = branch.tasks[0]
-            assert branch.norm_row == (task if layers[branch.layer].norm_per_task else 0)
+            assert branch.row == (task if layers[branch.layer].per_task else 0)
             union = set().union(*(used(layers, branch.layer, task) for task in branch.tasks))
             computed = listed(branch.out_units)
             assert computed == sorted(union)

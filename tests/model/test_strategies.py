@@ -33,6 +33,7 @@ configs = st.builds(
         keep=st.sampled_from([0.25, 0.4, 0.6, 1.0]),
         routed_layers=st.sampled_from(["all", "last:1", "last:3", "none"]) | st.just((0, 3, 5)),
         group_layers=st.integers(0, 4),
+        modulation=st.sampled_from(["none", "scale", "scale_shift"]),
         seed=st.integers(0, 99),
         unit_multiple=st.sampled_from([1, 8]),
     ),
@@ -49,7 +50,7 @@ configs = st.builds(
 
 
 def trained_looking(config: ModelConfig, seed: int) -> RoutedNetwork:
-    """A network whose batch-norm statistics and biases are not the identity."""
+    """A network whose batch-norm statistics, biases and modulation are not the identity."""
     network = build(config, seed)
     generator = torch.Generator().manual_seed(seed)
     for layer in network.layers:
@@ -60,6 +61,10 @@ def trained_looking(config: ModelConfig, seed: int) -> RoutedNetwork:
             layer.norm.running_var.uniform_(0.5, 2.0, generator=generator)
             layer.norm.weight.data.uniform_(-1.0, 1.5, generator=generator)
             layer.norm.bias.data.normal_(0, 0.2, generator=generator)
+        if layer.modulation is not None:
+            layer.modulation.scale.data.uniform_(-0.5, 1.5, generator=generator)
+            if layer.modulation.shift is not None:
+                layer.modulation.shift.data.normal_(0, 0.2, generator=generator)
     return network.eval()
 
 

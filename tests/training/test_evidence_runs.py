@@ -131,6 +131,7 @@ def test_stopped_anywhere_it_says_so_and_goes_on(
         {"target_cost": 0.2, "routed_layers": "last:4", "group_layers": 1},
         {"norm": "batch", "compute": "masked", "schedule": "one_cycle"},
         {"shared_start": 0, "init_from": "elsewhere"},
+        {"modulation": "scale_shift", "optimiser": "adamw", "nesterov": False, "ema_decay": 0.9},
     ],
 )
 @pytest.mark.parametrize("update", [2, 5, 8])

@@ -13,9 +13,9 @@ from training.methods import DEFAULT_METHODS, METHODS, choose_methods
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_settings_that_define_it(name: str) -> None:
     method = METHODS[name]
-    settings = method.settings({"keep": 0.4} if method.routed else {}).model_dump()
+    settings = method.settings({"keep": 0.4} if method.keeps else {}).model_dump()
     assert {key: settings[key] for key in method.defining} == dict(method.defining)
-    assert settings["keep"] == (0.4 if method.routed else 1.0)
+    assert settings["keep"] == (0.4 if method.keeps else 1.0)
 
 
 def test_methods_differ_from_each_other() -> None:
@@ -30,8 +30,8 @@ def test_what_is_not_routed_has_no_routes() -> None:
         assert method.routed == (method.settings({}).routed_layers != "none")
 
 
-def test_a_network_per_task_is_trained_only_where_asked_for() -> None:
-    assert set(METHODS) - set(DEFAULT_METHODS) == {"single"}
+def test_what_costs_most_is_trained_only_where_asked_for() -> None:
+    assert set(METHODS) - set(DEFAULT_METHODS) == {"modulation", "single"}
     assert METHODS["single"].network_per_task
 
 

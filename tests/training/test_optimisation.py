@@ -41,8 +41,11 @@ def test_the_papers_optimiser() -> None:
     assert {g["lr"] for g in optimiser.param_groups} == {0.3}
 
 
-def test_weight_decay_spares_biases_and_batch_norm_and_every_parameter_is_in_one_group() -> None:
-    settings = tiny(weight_decay=0.1)
+@pytest.mark.parametrize("modulation", ["none", "scale_shift"])
+def test_weight_decay_spares_all_but_weights_and_every_parameter_is_in_one_group(
+    modulation: str,
+) -> None:
+    settings = tiny(weight_decay=0.1, modulation=modulation)
     network = tiny_network(settings)
     decayed, spared = make_optimiser(network, settings).param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
@@ -50,7 +53,8 @@ def test_weight_decay_spares_biases_and_batch_norm_and_every_parameter_is_in_one
     assert {id(one) for one in decayed["params"] + spared["params"]} == set(names)
     spared_names = [names[id(one)] for one in spared["params"]]
     assert any(".norm." in name for name in spared_names)
-    assert all(".norm." in name or name.endswith("bias") for name in spared_names)
+    kinds = (".norm.", ".modulation.", "bias")
+    assert all(any(kind in name for kind in kinds) for name in spared_names)
     assert all(one.ndim > 1 for one in decayed["params"])
 
 

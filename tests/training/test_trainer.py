@@ -74,6 +74,17 @@ def test_it_learns(tmp_path: Path) -> None:
     assert after < 0.6 * before
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_every_row_of_a_modulation_learns(tmp_path: Path, precision: str) -> None:
+    changes = {"modulation": "scale_shift", "routed_layers": "last:2", "keep": 1.0}
+    one = trainer(tmp_path, sampler="all", precision=precision, **changes)
+    one.fit(Quiet())
+    tables = {name: value for name, value in weights(one).items() if "modulation" in name}
+    assert len(tables) == 4
+    for name, table in tables.items():
+        assert (table != float(name.endswith("scale"))).any(dim=1).all(), name
+
+
 @pytest.mark.parametrize("sampler", ["paper", "covering", "all"])
 def test_a_seed_gives_the_same_run_twice(tmp_path: Path, sampler: str) -> None:
     runs = [trainer(tmp_path / str(index), sampler=sampler, flip=True) for index in range(2)]
@@ -101,6 +112,7 @@ def test_another_seed_gives_another_run(tmp_path: Path) -> None:
         {"ema_decay": 0.9, "positive_weight_limit": 3, "focal_gamma": 1, "label_smoothing": 0.1},
         {"label_balance": True, "shift": 2, "colour_jitter": 0.2, "flip": True},
         {"precision": "bfloat16", "sampler": "covering", "tasks_per_step": 2},
+        {"modulation": "scale_shift", "keep": 0.25, "keep_schedule": "falling", "momentum": 0.9},
     ],
 )
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(

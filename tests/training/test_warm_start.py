@@ -92,6 +92,19 @@ def test_heads_and_statistics_follow_their_tasks_by_name(tmp_path: Path) -> None
             assert norm.running_var[1, unit] == 1
 
 
+def test_modulation_follows_its_tasks_by_name(tmp_path: Path) -> None:
+    location, there = source(tmp_path, modulation="scale_shift")
+    tasks = (TASKS[2], Task(name="new"))
+    here = tiny_network(tiny(modulation="scale_shift"), tasks)
+    read_warm_start(location).apply(here)
+    mine, old = here.layers[3].modulation, there.layers[3].modulation
+    assert mine is not None
+    assert old is not None
+    for table, other, start in zip(mine.parameters(), old.parameters(), (1.0, 0.0), strict=True):
+        assert torch.equal(table[0], other[2])
+        assert (table[1] == start).all()
+
+
 def test_statistics_of_tasks_become_one_row_where_there_is_one(tmp_path: Path) -> None:
     location, there = source(tmp_path, norm="batch_per_task")
     here = tiny_network(tiny(norm="batch", routed_layers="none"))

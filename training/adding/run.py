@@ -20,7 +20,8 @@ from model.tasks import Task
 from training.adding.features import Features, first_routed, prefix_features
 from training.adding.figures import Added, card_with, metrics_with
 from training.adding.settings import AddSettings
-from training.adding.subnet import Labelled, alone, logits, train_part
+from training.adding.subnet import alone, logits, train_part
+from training.adding.tail import Labelled
 from training.adding.unmoved import check_unmoved
 from training.bootstrap import bootstrap
 from training.calibration import calibrated

@@ -21,12 +21,15 @@ class AddSettings:
     """saliency: the units that the new task depends on most; random; or like:TASK, the route of a
     task that the model has."""
     statistics: Statistics | None = None
-    """Batch-norm statistics, where the model keeps them per task: measured on the new task's
-    images (own), or those of the task whose route it takes (like). None: like where there is one,
-    since the new task then costs nothing but its head."""
+    """Batch-norm statistics, where the model keeps them per task, and modulation, where it has
+    one: measured and learned on the new task's images (own), or those of the task whose route it
+    takes (like). None: like where there is one, since the new task then costs nothing but its
+    head."""
     keep: float | None = None
     """Share of a routed layer's units; None: as many as the model's tasks have on average."""
     epochs: int = 40
+    modulation_epochs: int = 5
+    """Of the modulation and the head together, through the routed layers."""
     batch_size: int = 256
     lr: float = 3e-3
     flip: bool = False

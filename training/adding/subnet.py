@@ -1,4 +1,4 @@
-"""One new task behind the frozen prefix: its route, its statistics, its head.
+"""One new task behind the frozen prefix: its route, its statistics, its modulation, its head.
 
 While it is trained the task has a network of its own, with copies of the shared weights: nothing
 here holds another task's tensors, so nothing can move them.
@@ -6,8 +6,8 @@ here holds another task's tensors, so nothing can move them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,33 +19,15 @@ from model.batch_norm import BatchNorm
 from model.network import RoutedNetwork
 from model.routes import kept_units
 from model.tasks import Task
-from training.adding.features import Features, first_routed
+from training.adding.features import Features
 from training.adding.head import Examples, HeadWeights, fit_head
+from training.adding.modulation import fit_modulation
 from training.adding.settings import AddSettings
+from training.adding.tail import Labelled, integers, tail
 from training.saliency import batch_scores
-from training.sources import MISSING, Labels
 
 _BATCH = 128
 Note = Callable[[str], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Labelled:
-    """Features of a split's images, and one task's labels of them."""
-
-    features: Features
-    labels: Labels  # [N], MISSING where nobody answered
-
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """Images with a label."""
-        return np.flatnonzero(self.labels != MISSING)
-
-    def batches(self, size: int = _BATCH) -> Iterator[tuple[Tensor, Tensor]]:
-        """Features and labels of the labelled images, in order."""
-        for start in range(0, len(self.rows), size):
-            chosen = self.rows[start : start + size]
-            yield self.features.batch(chosen), _integers(self.labels[chosen])
 
 
 def train_part(
@@ -67,7 +49,14 @@ def train_part(
         everything = _trained(parent, part, train, val, settings)
         part = _with_routes(part, _salient(parent, everything, train, settings))
     note("trains its head")
-    return _trained(parent, part, train, val, settings)
+    part = _trained(parent, part, train, val, settings)
+    if parent.config.routing.modulation == "none" or not settings.own_statistics:
+        return part
+    note("trains its modulation")
+    network = alone(parent, part)
+    fit_modulation(network, train, val, settings)
+    (modulated,) = task_parts(network)
+    return replace(part, tensors=modulated.tensors)
 
 
 def alone(parent: RoutedNetwork, part: TaskPart) -> RoutedNetwork:
@@ -80,7 +69,7 @@ def logits(network: RoutedNetwork, features: Features, rows: NDArray[np.int64]) 
     """Logits [len(rows), outputs] of a network of one task."""
     found = [torch.empty(0, network.tasks[0].outputs)]
     for start in range(0, len(rows), _BATCH):
-        pooled, used = _tail(network, features.batch(rows[start : start + _BATCH]))
+        pooled, used = tail(network, features.batch(rows[start : start + _BATCH]))
         found.append(network.heads.forward_features(pooled, 0, used))
     return torch.cat(found)
 
@@ -102,12 +91,13 @@ def _trained(
 
 
 def _blank(parent: RoutedNetwork, task: Task) -> TaskPart:
-    """Every unit, untouched statistics, a head of zeros; of the generation behind the last."""
+    """Every unit, untouched statistics and modulation, a head of zeros; of a generation of its
+    own."""
     tensors: dict[str, Tensor] = {}
     for name, like in task_parts(parent)[0].tensors.items():
         if name in ("heads.weight", "heads.bias"):
             tensors[name] = torch.zeros(task.outputs, *like.shape[1:])
-        elif name.endswith((".mask", ".running_var")):
+        elif name.endswith((".mask", ".running_var", "modulation.scale")):
             tensors[name] = torch.ones_like(like)
         else:
             tensors[name] = torch.zeros_like(like)
@@ -116,7 +106,9 @@ def _blank(parent: RoutedNetwork, task: Task) -> TaskPart:
 
 def _like(parent: RoutedNetwork, part: TaskPart, settings: AddSettings) -> TaskPart:
     source = task_parts(parent)[parent.tasks.position(settings.like)]
-    taken = (".mask",) if settings.own_statistics else (".mask", "mean", "var", "batches_seen")
+    taken: tuple[str, ...] = (".mask",)
+    if not settings.own_statistics:
+        taken += ("mean", "var", "batches_seen", "modulation.scale", "modulation.shift")
     same = {name: one for name, one in source.tensors.items() if name.endswith(taken)}
     return replace(part, tensors={**part.tensors, **same})
 
@@ -164,7 +156,7 @@ def _salient(
     }
     for start in range(0, len(rows), _BATCH):
         chosen = np.sort(rows[start : start + _BATCH])
-        x, labels = train.features.batch(chosen), _integers(train.labels[chosen])
+        x, labels = train.features.batch(chosen), integers(train.labels[chosen])
         for layer, scores in batch_scores(network, x, 0, labels, list(counts)).items():
             totals[layer] += scores
     return {layer: _best(totals[layer], count) for layer, count in counts.items()}
@@ -196,20 +188,8 @@ def _measure_statistics(
     for batch in range(min(settings.statistics_batches, len(order) // size)):
         for norm in norms:
             norm.momentum = 1.0 / (batch + 1)  # the mean over all batches so far
-        _tail(network, train.features.batch(np.sort(order[batch * size : (batch + 1) * size])))
+        tail(network, train.features.batch(np.sort(order[batch * size : (batch + 1) * size])))
     network.eval()
-
-
-def _tail(network: RoutedNetwork, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Of a network of one task: from the first routed layer to pooled features, and which."""
-    used: Tensor | None = None
-    routes = network.routes
-    for index in range(first_routed(network), len(network.layers)):
-        mask = routes[index]
-        units = None if mask is None or bool(mask.all()) else mask[0].nonzero().flatten()
-        x = network.layers[index].forward_units(x, used, units, 0)
-        used = units
-    return x.mean(dim=(2, 3)), used
 
 
 def _examples(network: RoutedNetwork, data: Labelled) -> Examples:
@@ -219,7 +199,7 @@ def _examples(network: RoutedNetwork, data: Labelled) -> Examples:
     features, labels = [torch.empty(0, used)], [torch.empty(0, dtype=torch.int64)]
     with torch.no_grad():
         for x, known in data.batches():
-            features.append(_tail(network, x)[0])
+            features.append(tail(network, x)[0])
             labels.append(known)
     return Examples(torch.cat(features), torch.cat(labels))
 
@@ -237,7 +217,3 @@ def _set_head(network: RoutedNetwork, weights: HeadWeights) -> None:
     heads.weight.copy_(weight)
     heads.embed_weight[0][:, used] = weights.embed[0]
     heads.embed_bias[0] = weights.embed[1]
-
-
-def _integers(labels: Labels) -> Tensor:
-    return torch.from_numpy(labels.astype(np.int64))

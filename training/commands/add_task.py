@@ -29,8 +29,8 @@ def add_task_command(
     statistics: Annotated[
         Literal["own", "like"] | None,
         typer.Option(
-            help="batch-norm statistics, where tasks have them: its own, or those of the task in "
-            "like:TASK (the default there: then it costs only its head)"
+            help="batch-norm statistics and modulation, where tasks have them: its own, or those "
+            "of like:TASK (the default there: then it costs only its head)"
         ),
     ] = None,
     keep: Annotated[
@@ -38,6 +38,9 @@ def add_task_command(
     ] = None,
     group: Annotated[str | None, typer.Option(help="of the new tasks; default: as in DATA")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="of the head, on cached features")] = 40,
+    modulation_epochs: Annotated[
+        int, typer.Option(min=0, help="of its modulation, where tasks have one")
+    ] = 5,
     lr: Annotated[float, typer.Option(min=1e-6, help="peak learning rate of the head")] = 3e-3,
     flip: Annotated[
         bool | None,
@@ -71,7 +74,13 @@ def add_task_command(
     if threads:
         torch.set_num_threads(threads)
     settings = AddSettings(
-        route=route, statistics=statistics, keep=keep, epochs=epochs, lr=lr, seed=seed
+        route=route,
+        statistics=statistics,
+        keep=keep,
+        epochs=epochs,
+        modulation_epochs=modulation_epochs,
+        lr=lr,
+        seed=seed,
     )
     given = {
         "flip": flip,

@@ -22,9 +22,9 @@ Record = dict[str, Any]
 _FREE = RESUMABLE_CHANGES - {"time_limit_s"}
 ROUTE_SETTINGS = frozenset(
     {
-        "group_layers", "route_seed", "unit_multiple", "target_cost", "tasks_per_step", "compute",
-        "shared_start", "saliency_images", "keep_stages", "routed_lr_factor",
-        "recalibration_batches",
+        "group_layers", "keep_schedule", "modulation", "route_seed", "unit_multiple",
+        "target_cost", "tasks_per_step", "compute", "shared_start", "saliency_images",
+        "keep_stages", "routed_lr_factor", "recalibration_batches",
     }
 )  # fmt: skip
 """What plays no part in a run without routes."""
@@ -62,7 +62,7 @@ def grid(
         for seed in range(seeds)
         for count in counts
         for method in methods
-        for keep in (keeps if method.routed else (None,))
+        for keep in (keeps if method.keeps else (None,))
     ]
 
 

@@ -55,6 +55,8 @@ def _network_settings(config: ModelConfig) -> dict[str, Any]:
         "norm": config.backbone.norm,
         "scheme": routing.scheme,
         "keep": routing.keep,
+        "keep_schedule": routing.keep_schedule,
+        "modulation": routing.modulation,
         "routed_layers": routing.routed_layers,
         "group_layers": routing.group_layers,
         "route_seed": routing.seed,

@@ -76,6 +76,8 @@ def answers(bundle: Bundle, names: tuple[str, ...], strategy: Any = "subnet") ->
         ("like:old", {}),
         ("saliency", {"routed_layers": "all"}),
         ("saliency", {"routed_layers": "none"}),
+        ("random", {"modulation": "scale"}),
+        ("saliency", {"modulation": "scale_shift", "norm": "batch", "keep": 1.0}),
     ],
 )
 def test_an_added_task_is_learnt_and_published_and_the_others_do_not_move(
@@ -136,6 +138,29 @@ def test_a_task_on_the_features_of_another_costs_a_head(source: str, tmp_path: P
     assert repository.read(NAME).network().computed_by == (0, 1, 2, 1)
     add(tmp_path, source, "light", route="like:size", statistics="own")
     assert repository.read(NAME).network().computed_by == (0, 1, 2, 1, 4)
+
+
+def test_a_new_task_learns_its_modulation_or_takes_that_of_another(
+    source: str, tmp_path: Path
+) -> None:
+    repository = parent(tmp_path, modulation="scale_shift")
+    first = repository.read(NAME)
+    network = first.network()
+    with torch.no_grad():
+        for layer in network.layers:
+            if layer.modulation is not None:
+                layer.modulation.scale.uniform_(0.5, 1.5)
+    repository.publish(NAME, network, first.metrics, "# squares\n")
+    add(tmp_path, source, "left", route="random")
+    add(tmp_path, source, "light", route="like:size")
+    after = repository.read(NAME).network()
+    assert after.computed_by == (0, 1, 2, 3, 1)
+    last = after.layers[-1].modulation
+    assert last is not None
+    assert last.shift is not None
+    assert torch.equal(last.scale[4], last.scale[1])
+    assert not torch.equal(last.scale[3], torch.ones_like(last.scale[3]))
+    assert last.shift[3].any()
 
 
 def test_what_cannot_be_added_is_refused_before_anything_is_published(
