@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.preprocess import ImageLimits
@@ -272,6 +272,11 @@ class Settings(BaseSettings):
         ge=0.0,
         description="time after SIGTERM for requests that were let in; the rest get 503",
     )
+
+    @field_validator("repository", mode="before")
+    @classmethod
+    def _path_or_url(cls, value: object) -> object:
+        return str(value) if isinstance(value, Path) else value
 
     @model_validator(mode="after")
     def _one_process(self) -> Self:

@@ -105,6 +105,9 @@ class ShadowComparison:
 
     async def run(self) -> None:
         """Compare until cancelled."""
+        self._offered = asyncio.Event()  # of this event loop
+        if self._samples:
+            self._offered.set()
         while True:
             await self._offered.wait()
             if not self._samples:
