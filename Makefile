@@ -13,7 +13,7 @@ TEST_THREADS ?= 1
 BUDGET ?= 600
 # Downloads, images and the engine of `make deploy-test`: about 6 GB, outside the repository.
 DEPLOY_CACHE ?= $(HOME)/.cache/taskroute-deploy
-DEPLOY_TESTS ?= tests/deploy
+DEPLOY_TESTS ?= tests/deploy tests/test_refresh_process.py
 FAST := not slow and not gpu and not docker
 
 help: ## list these commands

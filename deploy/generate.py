@@ -27,7 +27,7 @@ CONTAINER = {
     "model": "fashion",
     "host": "0.0.0.0",  # noqa: S104  # the network policy says who reaches it
     # On a volume of 1 GiB; a repository on an object store only.
-    "max_cache_bytes": 768 * 2**20,
+    "bundle_cache_bytes": 768 * 2**20,
     # Together with the weights within the 2 GiB that the Deployment allows.
     "max_queue_bytes": 256 * 2**20,
     "max_inflight_body_bytes": 256 * 10**6,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.conftest import ROOT
 from tests.deploy.docker_engine import Engine
@@ -79,6 +80,23 @@ def direct_url(docker: Engine, name: str) -> str:
     return f"http://{address}:8000"
 
 
+def asked_inside(docker: Engine, name: str, path: str) -> dict[str, Any]:
+    """GET ``path`` by the container's own Python."""
+    fetch = (
+        "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=9).read().decode())"
+    )
+    found: dict[str, Any] = json.loads(
+        docker.docker("exec", name, "python", "-c", fetch, f"http://127.0.0.1:8000{path}")
+    )
+    return found
+
+
+def expected_kernels() -> str:
+    """What `kernels` says of kernels that were compiled, on this machine's processor."""
+    level = torch.backends.cpu.get_cpu_capability()
+    return f"compiled {level.lower()}" if level in ("AVX2", "AVX512") else "pytorch"
+
+
 def log_lines(docker: Engine, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in docker.attempt("logs", name).stderr.splitlines()]
 
@@ -128,6 +146,7 @@ def test_it_runs_restricted_becomes_healthy_and_answers(docker: Engine, models: 
     with container(docker, models, "--memory", "1g") as name:
         wait_until_healthy(docker, name)
         assert told(asking(docker, url_of(docker, name), 4, 2.0)).keys() == {"200"}
+        assert asked_inside(docker, name, "/v1/model")["kernels"] == expected_kernels()
         status = docker.docker("exec", name, "cat", "/proc/1/status")
         fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
         assert fields["Uid"].split() == ["10001"] * 4
