@@ -147,15 +147,21 @@ class ParquetFile:
             pa.array([self._error(one) for one in answers], pa.string()),
         ]
         good = [one for one in answered if one is not None]
+        # [T, images] at once: looking into every answer for each task again costs far more.
+        shape = (len(self._tasks), count)
+        all_missing = np.tile(~known, (shape[0], 1))
+        all_said = np.zeros(shape, np.int16)
+        all_scores = np.zeros((*shape, max(len(task.classes) for task in self._tasks)), np.float32)
+        if good:
+            all_said[:, known] = np.stack([one.labels for one in good], axis=1)
+            stacked = np.stack([one.probabilities for one in good], axis=1)
+            all_scores[:, known] = stacked[..., : all_scores.shape[2]]
+        for index, one in enumerate(answered):
+            if one is not None and one.row_errors:
+                all_missing[list(one.row_errors), index] = True
         for position, task in enumerate(self._tasks):
-            failed = np.array([position in one.row_errors for one in good], np.bool_)
-            missing = ~known
-            missing[known] = failed
-            said = np.zeros(count, np.int16)
-            scores = np.zeros((count, len(task.classes)), np.float32)
-            if good:
-                said[known] = [one.labels[position] for one in good]
-                scores[known] = [one.probabilities[position, : len(task.classes)] for one in good]
+            missing, said = all_missing[position], all_said[position]
+            scores = all_scores[position, :, : len(task.classes)]
             columns.append(
                 pa.DictionaryArray.from_arrays(pa.array(said, mask=missing), list(task.classes))
             )
