@@ -145,11 +145,16 @@ def test_bulk_scores_every_image(workspace: Path) -> None:
 
 
 def write_own_images(folder: Path) -> None:
-    """Write the README's own table, repeated until it can be trained on, and its images."""
-    rows = list(csv.DictReader(io.StringIO(TABLES[0])))
-    data = open_source(demo.DATA)
+    """Write the README's own tables, repeated until they can be trained on, and their images."""
     (folder / "photos").mkdir(parents=True)
-    with (folder / "photos.csv").open("w", newline="") as file:
+    for name, table in zip(("photos.csv", "pockets.csv"), TABLES, strict=True):
+        write_table(folder, name, table)
+
+
+def write_table(folder: Path, name: str, table: str) -> None:
+    rows = list(csv.DictReader(io.StringIO(table)))
+    data = open_source(demo.DATA)
+    with (folder / name).open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         for number in range(8):
@@ -162,7 +167,7 @@ def write_own_images(folder: Path) -> None:
                 writer.writerow(row | {"image": path})
 
 
-def test_own_images_are_trained_on_evaluated_and_served(workspace: Path) -> None:
+def test_own_images_are_trained_on_evaluated_given_a_task_and_served(workspace: Path) -> None:
     write_own_images(workspace / "mine")
     for command in TRAINING:
         run(f"{command} {QUICK}" if " train " in command else command, workspace)
@@ -176,7 +181,7 @@ def test_own_images_are_trained_on_evaluated_and_served(workspace: Path) -> None
         base = f"http://127.0.0.1:{port}"
         demo.wait_until_ready(process, base, log)
         names = [task["name"] for task in httpx.get(f"{base}/v1/tasks").json()["tasks"]]
-        assert names == ["colour", "striped"]
+        assert names == ["colour", "striped", "pocket"]
     finally:
         process.terminate()
         code = process.wait(demo.STOP_LIMIT_S)

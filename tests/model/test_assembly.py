@@ -55,12 +55,22 @@ def grown(network: RoutedNetwork, additions: int, seed: int) -> RoutedNetwork:
     return assemble(network, parts)
 
 
+FORWARDS: list[tuple[Strategy, bool]] = [*((one, True) for one in STRATEGIES), ("subnet", False)]
+"""Strategies, and whether they may use the compiled kernels."""
+
+
 def same_bits(
-    before: RoutedNetwork, after: RoutedNetwork, strategy: Strategy, batch: RowBatch, workers: int
+    before: RoutedNetwork,
+    after: RoutedNetwork,
+    strategy: Strategy,
+    batch: RowBatch,
+    workers: int,
+    *,
+    native: bool,
 ) -> bool:
     """Rows of old tasks: asked alone, and asked together with every new task."""
-    expected = make_forward(before, strategy, workers=workers)(batch)
-    forward = make_forward(after, strategy, workers=workers)
+    expected = make_forward(before, strategy, workers=workers, native=native)(batch)
+    forward = make_forward(after, strategy, workers=workers, native=native)
     width = before.tasks.max_outputs
     alone = torch.equal(forward(batch)[:, :width], expected)
     new = range(len(before.tasks), len(after.tasks))
@@ -89,11 +99,12 @@ def test_old_tasks_answer_as_before_to_the_last_bit(
     before = trained_looking(config, seed)
     after = grown(before, additions, seed)
     batch = RowBatch.all_pairs(sample_batch(before, images).images, range(len(before.tasks)))
-    for strategy in STRATEGIES:
-        assert same_bits(before, after, strategy, batch, workers), strategy
+    for strategy, native in FORWARDS:
+        assert same_bits(before, after, strategy, batch, workers, native=native), (strategy, native)
 
 
-def test_tails_side_by_side_and_alone_answer_as_before() -> None:
+@pytest.mark.parametrize("native", [True, False])
+def test_tails_side_by_side_and_alone_answer_as_before(native: bool) -> None:
     """Eleven tails: two groups of four, and three alone, with Winograd's algorithm."""
     network = make_network(
         tuple(Task(name=f"t{index}") for index in range(11)),
@@ -103,7 +114,7 @@ def test_tails_side_by_side_and_alone_answer_as_before() -> None:
     )
     after = grown(network, 4, seed=3)
     batch = RowBatch.all_pairs(sample_batch(network, 1).images, range(11))
-    assert same_bits(network, after, "subnet", batch, workers=2)
+    assert same_bits(network, after, "subnet", batch, workers=2, native=native)
 
 
 @pytest.mark.parametrize("routed_layers", ["all", "last:3", (2, 5)])
@@ -166,8 +177,8 @@ def test_one_task_becomes_two() -> None:
     network = make_network(TASKS[:1], backbone={"norm": "batch_per_task"})
     after = grown(network, 1, seed=4)
     batch = RowBatch.all_pairs(sample_batch(network, 2).images, [0])
-    for strategy in STRATEGIES:
-        assert same_bits(network, after, strategy, batch, workers=1), strategy
+    for strategy, native in FORWARDS:
+        assert same_bits(network, after, strategy, batch, workers=1, native=native), strategy
     again = assemble(after, task_parts(after)[:1])
     assert again.config == network.config
     assert shared_state(again).keys() == shared_state(network).keys()

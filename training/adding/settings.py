@@ -23,8 +23,9 @@ class AddSettings:
     statistics: Statistics | None = None
     """Batch-norm statistics, where the model keeps them per task, and modulation, where it has
     one: measured and learned on the new task's images (own), or those of the task whose route it
-    takes (like). None: like where there is one, since the new task then costs nothing but its
-    head."""
+    takes (like). None: like where there is one, since the new task then has no weights but its
+    head's. The compiled kernels still run the other's own layers for each of the two; without them
+    subnet runs them once."""
     keep: float | None = None
     """Share of a routed layer's units; None: as many as the model's tasks have on average."""
     epochs: int = 40

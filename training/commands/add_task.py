@@ -30,7 +30,8 @@ def add_task_command(
         Literal["own", "like"] | None,
         typer.Option(
             help="batch-norm statistics and modulation, where tasks have them: its own, or those "
-            "of like:TASK (the default there: then it costs only its head)"
+            "of like:TASK (the default there: it then adds no weights but its head's; the "
+            "compiled kernels still run TASK's own layers for each of the two)"
         ),
     ] = None,
     keep: Annotated[
