@@ -167,8 +167,8 @@ def write(out: Path, steps: Steps, task: str, epochs: float, threads: int) -> No
     report = Report(out, f"{task} added to a model of the 39 other attributes of CelebA")
     report.text(
         f"`python -m benchmarks.adding`: recipe evidence, a quarter of VGG-11's units, 48x48 "
-        f"pixels, {epochs:g} epochs, {threads} threads; 9,000 training images or so of the pack. "
-        "Test images; 95 % bootstrap intervals."
+        f"pixels, {epochs:g} epochs, {threads} thread(s). Figures are of the pack's test images, "
+        "with 95 % bootstrap intervals."
     )
     report.table(
         [f"{task} was", "average precision", "interval", "AUROC", "interval"],

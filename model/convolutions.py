@@ -77,7 +77,8 @@ class Convolutions:
         ``native``: whether the compiled library may be used."""
         self._network, self._device, self._dtype = network, device, dtype
         self._cache = cache
-        self._native = native_library() if device.type == "cpu" and dtype == torch.float32 else None
+        runs = native and device.type == "cpu" and dtype == torch.float32
+        self._native = native_library() if runs else None
         # Winograd's weights are four times as large: for the tasks' own layers only where they all
         # fit beside the direct ones, or each request would evict what the next one needs.
         # Generation by generation: tasks that are added change no earlier one's kernel.

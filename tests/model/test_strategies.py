@@ -15,6 +15,7 @@ from model.rows import RowBatch
 from model.strategies import STRATEGIES, fastest, make_forward, sample_batch
 from model.tasks import Task
 from model.weight_cache import WeightCache
+from tests.model.networks import make_network
 
 TOLERANCE = 1e-5
 CLASSES = (("no", "yes"), ("a", "b", "c"), ("p", "q", "r", "s", "t"))
@@ -136,6 +137,11 @@ def test_a_row_does_not_depend_on_its_neighbours(config: ModelConfig, seed: int)
             assert (
                 largest_difference(network, single, together[row : row + 1], alone) <= TOLERANCE
             ), name
+
+
+def test_the_compiled_kernels_can_be_left_unused() -> None:
+    forward = make_forward(make_network(), "subnet", native=False)
+    assert forward.kernels == "pytorch"
 
 
 @pytest.mark.skipif(native_library() is None, reason="the kernels were not compiled")
