@@ -27,7 +27,8 @@ class BackboneConfig(_Frozen):
     """The convolutional trunk."""
 
     arch: str = Field(
-        default="vgg11_bn", description="vgg11, vgg13, vgg16 or vgg19, with or without _bn"
+        default="vgg11_bn",
+        description="vgg11, vgg13, vgg16, vgg19 or small_cnn, with or without _bn",
     )
     width: float = Field(
         default=1.0, gt=0.0, le=8.0, description="multiplies every layer's units (rounded to 8)"

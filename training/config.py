@@ -70,7 +70,9 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    arch: str = Field(description="backbone: vgg11, vgg13, vgg16, vgg19, each also with _bn")
+    arch: str = Field(
+        description="backbone: vgg11, vgg13, vgg16, vgg19, small_cnn, each also with _bn"
+    )
     width: float = Field(description="multiplies every layer's units")
     norm: Literal["batch", "batch_per_task"] = Field(
         description="batch-norm statistics: one set for all tasks, or one per task where they part"

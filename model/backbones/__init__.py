@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from model.backbones.small_cnn import SMALL_CNN, small_cnn_layers
 from model.backbones.vgg import VGG_BLOCKS, vgg_layers
 from model.config import BackboneConfig
 from model.conv_layer import LayerShape
@@ -14,14 +15,16 @@ from model.errors import ConfigError
 def layer_shapes(config: BackboneConfig, image_size: tuple[int, int]) -> Sequence[LayerShape]:
     """The convolutions of the backbone, first to last; ConfigError for an unknown architecture."""
     name = config.arch.removesuffix("_bn")
-    if name not in VGG_BLOCKS:
-        known = ", ".join(f"{arch}, {arch}_bn" for arch in VGG_BLOCKS)
+    if name not in (*VGG_BLOCKS, SMALL_CNN):
+        known = ", ".join(f"{arch}, {arch}_bn" for arch in (*VGG_BLOCKS, SMALL_CNN))
         raise ConfigError(
             f"arch is {config.arch!r}; known architectures: {known}", arch=config.arch
         )
-    shapes = vgg_layers(
-        name, config.width, batch_norm=config.arch.endswith("_bn"), image_size=image_size
-    )
+    batch_norm = config.arch.endswith("_bn")
+    if name == SMALL_CNN:
+        shapes = small_cnn_layers(config.width, batch_norm=batch_norm)
+    else:
+        shapes = vgg_layers(name, config.width, batch_norm=batch_norm, image_size=image_size)
     return _with_units(shapes, config.units) if config.units else shapes
 
 
