@@ -102,9 +102,9 @@ ENV TASKROUTE_HOST=0.0.0.0 \
     TASKROUTE_PORT=8000 \
     TASKROUTE_REPOSITORY=/models
 EXPOSE 8000
-# Ready, rather than only live: what waits for `healthy` is going to send requests. A new model has
-# a minute before a failure counts.
-HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 \
+# Ready, rather than only live: what waits for `healthy` is going to send requests. On a busy
+# machine PyTorch alone takes a minute to start: failures count after three; success, at once.
+HEALTHCHECK --interval=5s --timeout=10s --start-period=180s --retries=3 \
   CMD ["python", "-I", "-S", "/opt/healthcheck.py"]
 # The process itself is told by SIGTERM: no shell in between.
 STOPSIGNAL SIGTERM
