@@ -23,6 +23,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 _NAMED_IN_MESSAGE = 10
+# What one request may put into an answer and into a log.
+_NAMED_IN_DETAILS = 20
+_NAME_CHARACTERS = 100
 
 
 class TaskRouteError(Exception):
@@ -43,30 +46,39 @@ class ConfigError(TaskRouteError):
 
 
 class UnknownTaskError(TaskRouteError):
-    """Names or groups that the model does not have, each with the nearest existing ones."""
+    """Names or groups that the model does not have, each with the nearest existing ones.
+
+    Message and details name the first ones only, and those cut short; ``unknown`` has them all.
+    """
 
     code = "unknown_task"
 
     def __init__(self, unknown: Sequence[str], nearest: Mapping[str, Sequence[str]]) -> None:
         hints = [
-            f"{name[:100]!r} (did you mean {', '.join(map(repr, nearest[name]))}?)"
+            f"{_cut(name)!r} (did you mean {', '.join(map(repr, nearest[name]))}?)"
             if nearest.get(name)
-            else repr(name[:100])
+            else repr(_cut(name))
             for name in unknown[:_NAMED_IN_MESSAGE]
         ]
         if len(unknown) > len(hints):
             hints.append(f"and {len(unknown) - len(hints)} more")
+        told = unknown[:_NAMED_IN_DETAILS]
         super().__init__(
             f"unknown task: {', '.join(hints)}",
-            unknown=list(unknown),
-            nearest={name: list(nearest.get(name, ())) for name in unknown},
+            unknown=[_cut(name) for name in told],
+            nearest={_cut(name): list(nearest.get(name, ())) for name in told},
+            count=len(unknown),
         )
         self.unknown = list(unknown)
-        self.nearest: dict[str, list[str]] = self.details["nearest"]
+        self.nearest = {name: list(nearest.get(name, ())) for name in unknown}
 
     def __reduce__(self) -> tuple[type[UnknownTaskError], tuple[list[str], dict[str, list[str]]]]:
         # The base rebuilds an exception from its message alone, which is not what this one takes.
         return type(self), (self.unknown, self.nearest)
+
+
+def _cut(name: str) -> str:
+    return name[:_NAME_CHARACTERS]
 
 
 class ImageError(TaskRouteError):

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.progress import track
 
+from service.client.asking import Level
 from service.client.clients import DEFAULT_TIMEOUT_S, Client
 from service.client.errors import ClientError
 from service.client.files import ask_about_files
@@ -37,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 key=os.environ.get(KEY_VARIABLE),
                 model=given.model,
                 version=given.version,
+                priority=given.priority,
                 timeout_s=given.timeout_s,
             )
         )
@@ -74,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--out", type=Path, help="file to write; default: standard output")
     predict.add_argument(
         "--batch", type=_positive, default=16, help="images a request; default: %(default)s"
+    )
+    predict.add_argument(
+        "--priority", choices=get_args(Level), help="bulk lets others go first; default: interactive"
     )
     predict.add_argument(
         "--timeout-s",

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import mimetypes
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import httpx
 
@@ -21,8 +21,10 @@ from service.client.errors import (
 )
 from service.client.retries import Retries
 from service.core.clock import Clock
+from service.priority import HEADER as PRIORITY_HEADER
 
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+Level = Literal["interactive", "bulk"]
 ImageSource = Path | str | bytes | tuple[str, bytes]  # a file, its bytes, or (name, bytes)
 
 
@@ -45,9 +47,12 @@ class Question:
     method: str
     path: str
     arguments: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)
 
 
-def predict_question(images: Iterable[ImageSource], tasks: Sequence[str] | None) -> Question:
+def predict_question(
+    images: Iterable[ImageSource], tasks: Sequence[str] | None, priority: Level | None
+) -> Question:
     """A form with every image and the tasks; no tasks: all of them.
 
     Raises:
@@ -55,7 +60,8 @@ def predict_question(images: Iterable[ImageSource], tasks: Sequence[str] | None)
     """
     files = [("image", _part(number, image)) for number, image in enumerate(images)]
     data = {} if tasks is None else {"tasks": ",".join(tasks)}
-    return Question("POST", "/v1/predict", {"files": files, "data": data})
+    headers = {} if priority is None else {PRIORITY_HEADER: priority}
+    return Question("POST", "/v1/predict", {"files": files, "data": data}, headers)
 
 
 def ask(
@@ -105,7 +111,7 @@ def _request(
     return client.build_request(
         question.method,
         question.path,
-        headers=headers,
+        headers=question.headers | headers,
         timeout=httpx.Timeout(left_s + 1, connect=min(left_s, 5.0)),
         **question.arguments,
     )

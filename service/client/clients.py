@@ -10,7 +10,7 @@ from typing import Self
 import httpx
 
 from service.client.answers import Answer, Catalogue
-from service.client.asking import ImageSource, Question, Send, ask, predict_question
+from service.client.asking import ImageSource, Level, Question, Send, ask, predict_question
 from service.client.retries import Retries
 from service.core.clock import Clock, SystemClock
 
@@ -25,6 +25,7 @@ class Client:
         url: of the server, without a path: ``http://127.0.0.1:8000``.
         key: API key, where the server wants one.
         model, version: to ask; by default the server's first model, and its version that answers.
+        priority: of images asked about; ``"bulk"`` lets others go first.
         timeout_s: for each question, retries included.
         clock, sleep, transport: for tests.
     """
@@ -36,6 +37,7 @@ class Client:
         key: str | None = None,
         model: str | None = None,
         version: int | None = None,
+        priority: Level | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         retries: Retries | None = None,
         clock: Clock | None = None,
@@ -46,6 +48,7 @@ class Client:
             base_url=url, headers=_headers(key), params=_params(model, version), transport=transport
         )
         self._timeout_s = timeout_s
+        self._priority = priority
         self._retries = retries or Retries()
         self._clock = clock or SystemClock()
         self._sleep = sleep
@@ -55,6 +58,7 @@ class Client:
         images: Iterable[ImageSource],
         tasks: Sequence[str] | None = None,
         *,
+        priority: Level | None = None,
         timeout_s: float | None = None,
     ) -> Answer:
         """Ask tasks (all, if None) about images: paths, bytes, or (name, bytes).
@@ -63,7 +67,8 @@ class Client:
             OSError: a file cannot be read.
             ServerRefusedError, UnreachableError, DeadlinePassedError.
         """
-        response = self._ask(predict_question(images, tasks), timeout_s)
+        question = predict_question(images, tasks, priority or self._priority)
+        response = self._ask(question, timeout_s)
         return Answer.model_validate_json(response.content)
 
     def tasks(self) -> Catalogue:
@@ -109,6 +114,7 @@ class AsyncClient:
         key: str | None = None,
         model: str | None = None,
         version: int | None = None,
+        priority: Level | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         retries: Retries | None = None,
         clock: Clock | None = None,
@@ -119,6 +125,7 @@ class AsyncClient:
             base_url=url, headers=_headers(key), params=_params(model, version), transport=transport
         )
         self._timeout_s = timeout_s
+        self._priority = priority
         self._retries = retries or Retries()
         self._clock = clock or SystemClock()
         self._sleep = sleep
@@ -128,10 +135,12 @@ class AsyncClient:
         images: Iterable[ImageSource],
         tasks: Sequence[str] | None = None,
         *,
+        priority: Level | None = None,
         timeout_s: float | None = None,
     ) -> Answer:
         """As :meth:`Client.predict`. Cancelling it takes its rows out of the server's queue."""
-        question = await asyncio.to_thread(predict_question, images, tasks)  # reads files
+        level = priority or self._priority
+        question = await asyncio.to_thread(predict_question, images, tasks, level)  # reads files
         response = await self._ask(question, timeout_s)
         return Answer.model_validate_json(response.content)
 

@@ -27,7 +27,11 @@ class ErrorBody(BaseModel):
                 "error": "unknown task: 'footwaer' (did you mean 'footwear'?)",
                 "code": "unknown_task",
                 "request_id": "5f0c2a6de7f24b0e8f3f2f7a2c8c1b1d",
-                "details": {"unknown": ["footwaer"], "nearest": {"footwaer": ["footwear"]}},
+                "details": {
+                    "unknown": ["footwaer"],
+                    "nearest": {"footwaer": ["footwear"]},
+                    "count": 1,
+                },
             }
         }
     )

@@ -57,15 +57,19 @@ def test_unknown_tasks_are_named_with_their_nearest() -> None:
     assert error.details == {
         "unknown": ["shoo", "xyz"],
         "nearest": {"shoo": ["shoe", "shop"], "xyz": []},
+        "count": 2,
     }
     assert error.nearest == error.details["nearest"]
 
 
-def test_a_flood_of_unknown_tasks_stays_a_short_message() -> None:
+def test_a_flood_of_unknown_tasks_stays_a_short_message_and_short_details() -> None:
     names = [f"{index}" * 500 for index in range(1000)]
     error = UnknownTaskError(names, {})
     assert len(str(error)) < 1500
     assert str(error).endswith("and 990 more")
+    assert error.details["unknown"] == [name[:100] for name in names[:20]]
+    assert error.details["count"] == 1000
+    assert len(json.dumps(error.details)) < 6000
     assert error.unknown == names
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
@@ -24,8 +25,9 @@ from service.client import (
     TaskFailed,
     UnreachableError,
 )
-from service.client.asking import ImageSource
+from service.client.asking import ImageSource, Level
 from service.client.retries import retry_after_s
+from service.core.priority import Priority
 from service.key_file import make_key, write_keys
 from tests.service.client.fake import OK, Script, refusal
 from tests.service.pictures import TRUNCATED, picture
@@ -187,6 +189,24 @@ def test_both_clients_against_a_real_server(guarded: tuple[Server, str], tmp_pat
     assert [image.id for image in again.images] == [image.id for image in answer.images]
     with Client(server.url) as client, pytest.raises(ServerRefusedError, match="key_required"):
         client.predict(images)
+
+
+def test_priority_is_that_of_the_client_unless_the_question_has_its_own() -> None:
+    script = Script(OK)
+    with Client("http://fake", priority="bulk", transport=httpx.MockTransport(script)) as client:
+        client.predict([b"x"])
+        client.predict([b"x"], priority="interactive")
+
+    async def asynchronously() -> None:
+        transport = httpx.MockTransport(script)
+        async with AsyncClient("http://fake", transport=transport) as client:
+            await client.predict([b"x"], priority="bulk")
+            await client.predict([b"x"])
+
+    asyncio.run(asynchronously())
+    told = [request.headers.get("x-request-priority") for request in script.requests]
+    assert told == ["bulk", "interactive", "bulk", None]
+    assert set(get_args(Level)) == {level.label for level in Priority}
 
 
 def test_model_and_version_are_asked_for_with_every_question() -> None:

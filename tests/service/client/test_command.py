@@ -57,8 +57,10 @@ def test_csv_has_a_row_for_each_answer_and_each_failure(
     (tmp_path / "text.jpg").write_bytes(NOT_AN_IMAGE)
     mixed = [files[0], str(tmp_path / "text.jpg"), str(tmp_path / "none.jpg"), files[1]]
     out = tmp_path / "answers.csv"
-    flags = ("--tasks", "shoe,kind", "--format", "csv", "--out", str(out))
+    flags = ("--tasks", "shoe,kind", "--format", "csv", "--out", str(out), "--priority", "bulk")
+    before = server.metric('taskroute_predictions_total{outcome="ok",priority="bulk"}')
     assert ask(server, mixed, *flags) == 3
+    assert server.metric('taskroute_predictions_total{outcome="ok",priority="bulk"}') > before
     assert "2 of 4 files" in capsys.readouterr().err
     rows = list(csv.DictReader(io.StringIO(out.read_text())))
     assert [Path(row["file"]).name for row in rows] == [

@@ -219,7 +219,7 @@ def test_an_error_never_repeats_the_image() -> None:
 
 def test_unknown_tasks_come_with_the_nearest_names() -> None:
     details = assert_error(post(make_app(), **as_form(PHOTO, tasks="knd")), 422, "unknown_task")
-    assert details == {"unknown": ["knd"], "nearest": {"knd": ["kind"]}}
+    assert details == {"unknown": ["knd"], "nearest": {"knd": ["kind"]}, "count": 1}
 
 
 def test_a_large_json_body_is_parsed_off_the_event_loop() -> None:
