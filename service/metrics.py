@@ -83,15 +83,15 @@ FAMILIES = (
     Family(
         "rows_total",
         "counter",
-        "Rows (image x task) by task and outcome: ok, error, expired, cancelled, shed, and cached "
+        "Rows (image x task) by model, task and outcome: ok, error, expired, cancelled, shed, and cached "
         "where there is a response cache.",
-        ("task", "outcome"),
+        ("model", "task", "outcome"),
     ),
     Family(
         "answers_total",
         "counter",
         "Answers to questions of yes or no: the share of yes drifts with the images.",
-        ("task", "answer"),
+        ("model", "task", "answer"),
     ),
     Family(
         "batches_total",
@@ -429,10 +429,10 @@ class Metrics:
         by_name = self._row_children.setdefault(model, {})
         if name not in by_name:
             by_name[name] = [
-                self._rows.labels(task.name, name)
+                self._rows.labels(model.name, task.name, name)
                 if name not in ANSWERS
                 # Of tasks with other classes the answers are not exported.
-                else self._answers.labels(task.name, name)
+                else self._answers.labels(model.name, task.name, name)
                 if task.is_binary
                 else self._unasked
                 for task in model.tasks

@@ -55,7 +55,8 @@ def test_a_models_children_are_there_before_the_first_row() -> None:
     found = values(metrics)
     for task in model.tasks:
         for outcome in OUTCOMES:
-            assert found[f"taskroute_rows_total{{outcome={outcome},task={task.name}}}"] == 0.0
+            labels = f"model=fashion,outcome={outcome},task={task.name}"
+            assert found[f"taskroute_rows_total{{{labels}}}"] == 0.0
 
 
 def test_every_version_in_memory_is_told_with_its_role_and_goes_with_it() -> None:
@@ -101,9 +102,9 @@ def test_rows_are_counted_by_task_and_outcome() -> None:
     metrics.rows(model, np.array([1]), "expired")
     metrics.rows(model, np.array([], np.int64), "shed")
     found = values(metrics)
-    assert found["taskroute_rows_total{outcome=ok,task=t1}"] == 2
-    assert found["taskroute_rows_total{outcome=ok,task=kind}"] == 1
-    assert found["taskroute_rows_total{outcome=expired,task=t1}"] == 1
+    assert found["taskroute_rows_total{model=fashion,outcome=ok,task=t1}"] == 2
+    assert found["taskroute_rows_total{model=fashion,outcome=ok,task=kind}"] == 1
+    assert found["taskroute_rows_total{model=fashion,outcome=expired,task=t1}"] == 1
     assert sum(value for name, value in found.items() if "rows_total" in name) == 5
 
 
@@ -111,9 +112,9 @@ def test_answers_are_counted_for_questions_of_yes_or_no() -> None:
     metrics, model = Metrics(), make_model()
     metrics.answers(model, np.array([0, 1, 1, 1]), np.array([True, False, True, False]))
     found = values(metrics)
-    assert found["taskroute_answers_total{answer=yes,task=t0}"] == 1
-    assert found["taskroute_answers_total{answer=no,task=t0}"] == 0
-    assert found["taskroute_answers_total{answer=no,task=t1}"] == 2
+    assert found["taskroute_answers_total{answer=yes,model=fashion,task=t0}"] == 1
+    assert found["taskroute_answers_total{answer=no,model=fashion,task=t0}"] == 0
+    assert found["taskroute_answers_total{answer=no,model=fashion,task=t1}"] == 2
     assert not [name for name in found if "answers_total" in name and "kind" in name]
 
 
@@ -121,7 +122,18 @@ def test_versions_of_a_model_share_their_tasks_counters() -> None:
     metrics = Metrics()
     for version in (1, 2):
         metrics.rows(make_model(version=version), np.array([0]), "ok")
-    assert values(metrics)["taskroute_rows_total{outcome=ok,task=t0}"] == 2
+    assert values(metrics)["taskroute_rows_total{model=fashion,outcome=ok,task=t0}"] == 2
+
+
+def test_tasks_of_equal_name_in_two_models_are_counted_apart() -> None:
+    metrics = Metrics()
+    for name, rows in (("fashion", [0]), ("birds", [0, 0])):
+        metrics.rows(make_model(name=name), np.array(rows), "ok")
+        metrics.answers(make_model(name=name), np.array(rows), np.ones(len(rows), bool))
+    found = values(metrics)
+    for name, rows in (("fashion", 1), ("birds", 2)):
+        assert found[f"taskroute_rows_total{{model={name},outcome=ok,task=t0}}"] == rows
+        assert found[f"taskroute_answers_total{{answer=yes,model={name},task=t0}}"] == rows
 
 
 def test_a_batch_is_counted_by_plan_and_release() -> None:

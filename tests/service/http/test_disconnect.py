@@ -94,7 +94,7 @@ def test_what_was_asked_is_dropped_counted_and_never_hurts_others(
     assert f'taskroute_cancelled_total{{stage="{stage}"}} 1.0' in text
     assert 'route="/v1/predict",status="499"} 1.0' in text
     if stage == "forward":
-        assert 'taskroute_rows_total{outcome="cancelled",task="t1"} 1.0' in text
+        assert 'taskroute_rows_total{model="fashion",outcome="cancelled",task="t1"} 1.0' in text
 
 
 def test_work_that_is_done_first_is_answered() -> None:
