@@ -83,8 +83,8 @@ FAMILIES = (
     Family(
         "rows_total",
         "counter",
-        "Rows (image x task) by model, task and outcome: ok, error, expired, cancelled, shed, and cached "
-        "where there is a response cache.",
+        "Rows (image x task) by model, task and outcome: ok, error, expired, cancelled, shed, and "
+        "cached where there is a response cache.",
         ("model", "task", "outcome"),
     ),
     Family(

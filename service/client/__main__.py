@@ -79,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         "--batch", type=_positive, default=16, help="images a request; default: %(default)s"
     )
     predict.add_argument(
-        "--priority", choices=get_args(Level), help="bulk lets others go first; default: interactive"
+        "--priority",
+        choices=get_args(Level),
+        help="bulk lets others go first; default: interactive",
     )
     predict.add_argument(
         "--timeout-s",

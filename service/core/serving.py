@@ -14,6 +14,7 @@ from service.core.clock import Clock
 from service.core.decoder import Decoder
 from service.core.engine import Engine
 from service.core.errors import DrainingError, EngineDownError
+from service.core.free_memory import FreeMemory, heap_trimmer, resident_bytes
 from service.core.heartbeat import Heartbeat
 from service.core.holder import ModelHolder
 from service.core.limits import SchedulerLimits
@@ -113,6 +114,9 @@ class ServingCore:
             asyncio.create_task(self.watchdog.run(), name="watchdog"),
             asyncio.create_task(self.shadows.run(), name="shadows"),
         ]
+        if (trim := heap_trimmer()) is not None:
+            free = FreeMemory(self.scheduler, trim, resident_bytes)
+            self._tasks.append(asyncio.create_task(free.run(), name="free memory"))
         self.models.start()
 
     def begin_drain(self) -> None:

@@ -3,7 +3,7 @@
 import { samples } from "./samples.js";
 
 const at = (id) => document.getElementById(id);
-const state = { file: null, tasks: [], chosen: new Set() };
+const state = { file: null, tasks: [], chosen: new Set(), model: "" }; // "": the server's first
 
 function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -39,13 +39,13 @@ function tell(error) {
   at("problem").textContent = error ? error.message : "";
 }
 
-async function loadTasks() {
+// What is asked of the chosen model; of the only one without naming it.
+const about = (path) => (state.model ? `${path}?model=${encodeURIComponent(state.model)}` : path);
+
+async function load() {
   try {
-    const found = await request("/v1/tasks");
-    const { name, version } = found.model;
-    at("model").textContent = `${name}, version ${version}: ${found.tasks.length} tasks`;
-    state.tasks = found.tasks;
-    state.chosen = new Set(found.tasks.slice(0, 12).map((task) => task.name));
+    await findModels();
+    await findTasks();
     tell(null);
   } catch (error) {
     at("model").textContent = "No tasks yet.";
@@ -54,11 +54,34 @@ async function loadTasks() {
   showTasks();
 }
 
-async function ask() {
+async function findModels() {
+  const found = await request("/v1/models");
+  const several = found.models.length > 1;
+  state.model = several ? at("choice").value || found.default : "";
+  at("choice").replaceChildren(...(several ? found.models : []).map(({ name }) =>
+    make("option", { value: name, textContent: name, selected: name === state.model })));
+  at("models").hidden = !several;
+}
+
+async function findTasks() {
+  const asked = state.model;
+  const found = await request(about("/v1/tasks"));
+  if (asked !== state.model) return; // another was chosen meanwhile
+  const { name, version } = found.model;
+  at("model").textContent = `${name}, version ${version}: ${found.tasks.length} tasks`;
+  state.tasks = found.tasks;
+  state.chosen = new Set(found.tasks.slice(0, 12).map((task) => task.name));
+}
+
+function clearAnswer() {
   tell(null);
   at("bars").replaceChildren();
   at("cost").textContent = "";
   at("legend").hidden = true;
+}
+
+async function ask() {
+  clearAnswer();
   if (!state.file) return tell(new Error("Choose an image first."));
   if (!state.chosen.size) return tell(new Error("Choose at least one task."));
   const form = new FormData();
@@ -68,7 +91,7 @@ async function ask() {
   at("cost").textContent = "Asking …";
   const begun = performance.now();
   try {
-    showAnswer(await request("/v1/predict", { method: "POST", body: form }), performance.now() - begun);
+    showAnswer(await request(about("/v1/predict"), { method: "POST", body: form }), performance.now() - begun);
   } catch (error) {
     at("cost").textContent = "";
     tell(error);
@@ -198,7 +221,7 @@ function showCurl() {
   const lines = [`curl -F ${quoted(`image=@${image}`)}`];
   if (!every) lines.push(`-F ${quoted(`tasks=${names().join(",")}`)}`);
   if (at("key").value.trim()) lines.push('-H "Authorization: Bearer $TASKROUTE_API_KEY"');
-  lines.push(`${location.origin}/v1/predict`);
+  lines.push(state.model ? quoted(location.origin + about("/v1/predict")) : `${location.origin}/v1/predict`);
   at("curl").textContent = lines.join(" \\\n  ");
 }
 
@@ -220,7 +243,11 @@ at("all").addEventListener("click", () => mark(shown(), true));
 at("none").addEventListener("click", () => mark(state.tasks, false));
 at("ask").addEventListener("click", ask);
 at("copy").addEventListener("click", copy);
-at("use-key").addEventListener("click", loadTasks);
+at("use-key").addEventListener("click", load);
+at("choice").addEventListener("change", () => {
+  clearAnswer();
+  load();
+});
 document.addEventListener("paste", (event) => choose(event.clipboardData.files[0]));
 for (const name of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(name, (event) => {
@@ -230,5 +257,5 @@ for (const name of ["dragover", "dragleave", "drop"]) {
   });
 }
 
-loadTasks();
+load();
 showSamples();

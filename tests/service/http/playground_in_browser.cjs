@@ -33,6 +33,7 @@ async function main() {
   await page.goto(url);
   await page.waitForSelector("#groups input");
   seen.model = await page.textContent("#model");
+  seen.choice = await page.isVisible("#choice");
   await page.fill("#search", "shoe");
   await page.click("#none");
   await page.click("#all");

@@ -79,7 +79,7 @@ def test_every_control_has_a_name() -> None:
     found = elements("page.html")
     labelled = {attributes["for"] for tag, attributes in found if tag == "label"}
     inputs = [attributes for tag, attributes in found if tag in ("input", "select", "textarea")]
-    assert len(inputs) == 3
+    assert len(inputs) == 4
     assert [control for control in inputs if control["id"] not in labelled] == []
     text = static_files()["page.html"].content.decode()
     buttons = re.findall(r"<button[^>]*>(.*?)</button>", text, re.DOTALL)

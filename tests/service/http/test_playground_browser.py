@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
+from model.network import build
+from model.repository import Repository
 from service.key_file import make_key, write_keys
 from tests.service.pictures import NOT_AN_IMAGE, picture
 from tests.service.server_process import Server, serving
@@ -25,6 +27,7 @@ pytestmark = pytest.mark.browser
 
 PROGRAM = Path(__file__).with_name("playground_in_browser.cjs")
 WITH_KEY = Path(__file__).with_name("playground_with_key.cjs")
+WITH_MODELS = Path(__file__).with_name("playground_with_models.cjs")
 PACKAGES = Path(os.environ.get("TASKROUTE_NODE_MODULES", "node_modules")).resolve()
 
 
@@ -40,9 +43,14 @@ def seen(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     folder = tmp_path_factory.mktemp("browser")
     (folder / "photo.png").write_bytes(picture(seed=3))
     (folder / "text.txt").write_bytes(NOT_AN_IMAGE)
-    axe = PACKAGES / "axe-core" / "axe.js"
-    found = drive(PROGRAM, server.url, str(folder), *([str(axe)] if axe.exists() else []))
+    found = drive(PROGRAM, server.url, str(folder), *axe())
     return found | {"shot": folder / "playground.png"}
+
+
+def axe() -> list[str]:
+    """The program that checks accessibility, where it is installed."""
+    path = PACKAGES / "axe-core" / "axe.js"
+    return [str(path)] if path.exists() else []
 
 
 def drive(program: Path, *arguments: str) -> dict[str, Any]:
@@ -65,6 +73,7 @@ def test_the_answers_are_those_of_the_api(seen: dict[str, Any], server: Server) 
     assert seen["answers"] == [f"{p['task']}: {p['label']}" for p in predictions]
     assert seen["meters"] == [round(100 * p["probability"], 1) for p in predictions]
     assert seen["count"] == "2 of 12 chosen"
+    assert not seen["choice"], "one model: nothing to choose"
     assert seen["model"].startswith("small, version 1: 12 tasks")
     assert "compute" in seen["cost"]
     assert "-F 'image=@photo.png'" in seen["curl"]
@@ -118,3 +127,26 @@ def test_with_keys_the_page_takes_one_and_keeps_it_nowhere(
     assert key not in seen["curl"]
     assert not [url for url in seen["urls"] if key in url]
     assert (seen["stored"], seen["kept"]) == ([0, 0, 0], "")
+
+
+def test_of_several_models_one_is_chosen_by_keyboard(repository: Path, tmp_path: Path) -> None:
+    for name in ("small", "other"):
+        shutil.copytree(repository / "small", tmp_path / "models" / name)
+    network = Repository(tmp_path / "models").read("small").network()
+    two = network.config.model_copy(update={"tasks": network.config.tasks[:2]})
+    Repository(tmp_path / "models").publish("other", build(two, seed=1), {}, "# other\n")
+    (tmp_path / "photo.png").write_bytes(picture(seed=3))
+    with serving(tmp_path / "models", "--model", "small,other") as server:
+        photo = str(tmp_path / "photo.png")
+        seen = drive(WITH_MODELS, server.url, photo, "small", "other", *axe())
+        files = {"image": ("photo.png", picture(seed=3), "image/png")}
+        body = httpx.post(f"{server.url}/v1/predict?model=other", files=files).json()
+    assert seen["choices"] == ["small", "other"]
+    assert seen["tasks"] == ["t0", "t1"]
+    assert seen["answers"] == [
+        f"{p['task']}: {p['label']}" for p in body["results"][0]["predictions"]
+    ]
+    assert "/v1/predict?model=small'" in seen["curlFirst"]
+    assert "/v1/predict?model=other'" in seen["curl"]
+    assert (seen["focus"], seen["console"], seen["overflow"]) == ("choice", [], 0)
+    assert seen["axe"] in ([], None)
