@@ -129,13 +129,14 @@ def test_the_log_has_a_line_for_each_request_and_no_image(server: Server) -> Non
 
 
 def test_sigterm_answers_what_was_let_in_and_ends_cleanly(repository: Path) -> None:
-    with serving(repository, "--max-batch-rows", "16", "--max-images", "200") as server:
+    patient = ("--request-timeout-ms", "100000", "--drain-timeout-ms", "100000")
+    with serving(repository, "--max-batch-rows", "16", "--max-images", "200", *patient) as server:
         url = f"{server.url}/v1/predict"
         files = [("image", (f"{i}", picture(seed=i), "image/png")) for i in range(100)]
         responses: list[httpx.Response] = []
 
         def ask() -> None:
-            responses.append(httpx.post(url, files=files, timeout=60))
+            responses.append(httpx.post(url, files=files, timeout=120))
 
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
@@ -149,9 +150,9 @@ def test_sigterm_answers_what_was_let_in_and_ends_cleanly(repository: Path) -> N
         assert len(responses) < 4, "answered before the signal: the test shows nothing"
         server.process.send_signal(signal.SIGTERM)
         for thread in threads:
-            thread.join(60)
+            thread.join(120)
         code = server.process.wait(60)
-        assert [response.status_code for response in responses] == [200] * 4
+        assert [response.status_code for response in responses] == [200] * 4, responses[0].text
         assert all(len(response.json()["results"]) == 100 for response in responses)
         assert code == 0
         with pytest.raises(httpx.TransportError):

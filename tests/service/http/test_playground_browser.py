@@ -130,8 +130,7 @@ def test_with_keys_the_page_takes_one_and_keeps_it_nowhere(
 
 
 def test_of_several_models_one_is_chosen_by_keyboard(repository: Path, tmp_path: Path) -> None:
-    for name in ("small", "other"):
-        shutil.copytree(repository / "small", tmp_path / "models" / name)
+    shutil.copytree(repository, tmp_path / "models")
     network = Repository(tmp_path / "models").read("small").network()
     two = network.config.model_copy(update={"tasks": network.config.tasks[:2]})
     Repository(tmp_path / "models").publish("other", build(two, seed=1), {}, "# other\n")
