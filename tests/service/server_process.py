@@ -35,11 +35,12 @@ class Server:
             except ValueError:  # it ended before its logs were set up, or badly
                 self.log.append({"message": line.rstrip()})
 
-    def wait_for(self, message: str) -> dict[str, Any]:
+    def wait_for(self, message: str, having: str = "message") -> dict[str, Any]:
+        """The first line of the log with this message and a field of that name."""
         until = time.monotonic() + START_LIMIT_S
         while time.monotonic() < until:
             for line in list(self.log):
-                if line["message"] == message:
+                if line["message"] == message and having in line:
                     return line
             assert self.process.poll() is None, self.log
             time.sleep(0.02)
@@ -60,7 +61,7 @@ def serving(repository: Path | str, *flags: str, ready: bool = True) -> Iterator
     reader = threading.Thread(target=server.read_log)
     reader.start()
     try:
-        server.url = server.wait_for("listening")["url"]
+        server.url = server.wait_for("listening", having="url")["url"]
         if ready:
             server.wait_for("model is ready")
         yield server

@@ -45,7 +45,7 @@ def test_sigterm_answers_the_calls_let_in_and_refuses_the_next(repository: Path)
     flags = ("--grpc-port", "0", "--max-batch-rows", "16", "--max-images", "200")
     patient = ("--request-timeout-ms", "100000", "--drain-timeout-ms", "100000")
     with serving(repository, *flags, *patient) as server:
-        [port] = [line["grpc_port"] for line in server.log if "grpc_port" in line]
+        port = server.wait_for("listening", having="grpc_port")["grpc_port"]
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             infer = channel.unary_unary(
                 "/inference.GRPCInferenceService/ModelInfer",
