@@ -60,7 +60,7 @@ def predict_question(
     """
     files = [("image", _part(number, image)) for number, image in enumerate(images)]
     data = {} if tasks is None else {"tasks": ",".join(tasks)}
-    headers = {} if priority is None else {PRIORITY_HEADER: priority}
+    headers: dict[str, str] = {} if priority is None else {PRIORITY_HEADER: priority}
     return Question("POST", "/v1/predict", {"files": files, "data": data}, headers)
 
 
