@@ -131,9 +131,9 @@ def test_tasks_of_equal_name_in_two_models_are_counted_apart() -> None:
         metrics.rows(make_model(name=name), np.array(rows), "ok")
         metrics.answers(make_model(name=name), np.array(rows), np.ones(len(rows), bool))
     found = values(metrics)
-    for name, rows in (("fashion", 1), ("birds", 2)):
-        assert found[f"taskroute_rows_total{{model={name},outcome=ok,task=t0}}"] == rows
-        assert found[f"taskroute_answers_total{{answer=yes,model={name},task=t0}}"] == rows
+    for name, count in (("fashion", 1), ("birds", 2)):
+        assert found[f"taskroute_rows_total{{model={name},outcome=ok,task=t0}}"] == count
+        assert found[f"taskroute_answers_total{{answer=yes,model={name},task=t0}}"] == count
 
 
 def test_a_batch_is_counted_by_plan_and_release() -> None:
