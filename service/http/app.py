@@ -20,6 +20,7 @@ from service.http.errors import install_error_handlers
 from service.http.middleware.access import Access
 from service.http.middleware.body_limit import BodyLimit
 from service.http.middleware.keys import Keys
+from service.http.middleware.overload_status import OverloadStatus
 from service.http.middleware.ports import Ports
 from service.http.middleware.request_id import RequestId
 from service.http.middleware.shield import Shield
@@ -125,6 +126,8 @@ def create_app(
     if settings.admin_port is not None:
         app.add_middleware(Ports, admin_port=settings.admin_port)
     app.add_middleware(Unread)
+    if settings.overload_status == "503":
+        app.add_middleware(OverloadStatus)
     app.add_middleware(Shield)
     app.add_middleware(Access, clock=clock, metrics=counts)
     if spans is not None:

@@ -35,7 +35,7 @@ async def predict(
     """Ask any of the model's tasks about one or more images.
 
     With several images a bad one carries its own error and the others are answered; with one image
-    the request fails. Answers keep the order asked.
+    the request fails. Answers keep the order asked. Of an animation the first frame is looked at.
     """
     services, record = services_of(request), record_of(request.scope)
     served = services.core.models.choose(model, version, lot_of(request))  # before the body is read

@@ -289,13 +289,14 @@ def test_nobody_expected_this() -> None:
 PNG = {"Content-Type": "image/png"}
 
 
-def test_a_full_queue_is_a_429_with_retry_after() -> None:
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_full_queue_is_a_429_with_retry_after_or_a_503_by_setting(status: int) -> None:
     app = make_app(max_queue_rows=4, max_batch_rows=4)
     details = assert_error(post(app, **as_form(PHOTO, PHOTO)), 413, "too_many_rows")
     assert details == {"rows": 8, "max_queue_rows": 4}
 
     async def scenario() -> None:
-        app = make_app(max_queue_rows=4, max_batch_rows=4)
+        app = make_app(max_queue_rows=4, max_batch_rows=4, overload_status=str(status))
         async with running(app) as client:
             core = services(app).core
             waiting = core.scheduler.admit(
@@ -307,7 +308,7 @@ def test_a_full_queue_is_a_429_with_retry_after() -> None:
                 on_done=lambda job: None,
             )
             response = await client.post("/v1/predict", **as_form(PHOTO, tasks="t0"))
-            assert assert_error(response, 429, "overloaded")["reason"] == "queue_rows"
+            assert assert_error(response, status, "overloaded")["reason"] == "queue_rows"
             assert int(response.headers["retry-after"]) >= 1
 
             pulled = 0
@@ -318,7 +319,7 @@ def test_a_full_queue_is_a_429_with_retry_after() -> None:
                 yield PHOTO
 
             refused = await client.post("/v1/predict", content=body(), headers=PNG)
-            assert_error(refused, 429, "overloaded")
+            assert_error(refused, status, "overloaded")
             assert pulled == 0
             core.scheduler.withdraw(waiting, "cancelled")
             assert (await client.post("/v1/predict", **as_form(PHOTO))).status_code == 200
