@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.report import RESULTS, markdown_table
+from training.compare.page import spread_cell
 from training.compare.summary import Row, summarise
 
 FOLDER = RESULTS / "training"
@@ -22,8 +23,8 @@ BEGIN, END = "<!-- training: python -m benchmarks.training_table -->\n", "<!-- e
 KEEP = 0.5
 """Of the routed methods but the paper's, which has the best of its keeps."""
 HEADERS = (
-    "tasks", "s", "hard sharing (95 %)", "evidence", "", "random-late", "evidence-all",
-    "paper, best keep", "passes: evidence, -all, paper",
+    "tasks", "s", "hard sharing (95 %)", "evidence", "", "random-late", "paper, best keep",
+    "evidence-all", "of the gap", "passes: evidence, -all, paper",
 )  # fmt: skip
 
 
@@ -57,6 +58,13 @@ def verdict(row: Row, shared: Row) -> str:
     return "wins" if _ap(row) > high else "loses" if _ap(row) < low else "ties"
 
 
+def closed(row: Row | None, paper: Row | None, shared: Row) -> str:
+    """How much of what the paper's routes lack to hard sharing ``row`` makes good."""
+    if row is None or paper is None or _ap(paper) >= _ap(shared):
+        return "–"
+    return f"{(_ap(row) - _ap(paper)) / (_ap(shared) - _ap(paper)):.0%}"
+
+
 def _line(name: str, records: Sequence[dict[str, Any]]) -> list[str]:
     rows = summarise(records)
     shared = next((row for row in rows if row.method == "shared"), None)
@@ -70,12 +78,13 @@ def _line(name: str, records: Sequence[dict[str, Any]]) -> list[str]:
     return [
         name,
         f"{records[0]['asked']['settings']['time_limit_s']:g}",
-        f"{_ap(shared):.3f} ({shared.interval[0]:.3f} to {shared.interval[1]:.3f})",
+        f"{_shown(shared)} ({shared.interval[0]:.3f} to {shared.interval[1]:.3f})",
         _shown(evidence),
         "" if evidence is None else verdict(evidence, shared),
         _shown(late),
-        _shown(every),
         _shown(paper) + best,
+        _shown(every),
+        closed(every, paper, shared),
         ", ".join(_passes(row) for row in (evidence, every, paper)),
     ]
 
@@ -85,7 +94,7 @@ def _at(rows: Sequence[Row], method: str, keep: float) -> Row | None:
 
 
 def _shown(row: Row | None) -> str:
-    return "–" if row is None else f"{_ap(row):.3f}"
+    return spread_cell(None if row is None else row.figures["average_precision"])
 
 
 def _passes(row: Row | None) -> str:

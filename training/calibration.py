@@ -3,12 +3,14 @@
 Platt scaling fits ``scale * logit + shift`` for a binary task, temperature scaling the scale alone
 (Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4). Both are drawn towards
 the identity as by a normal prior, which many labels outvote and few do not: a task with three
-positives moves a little, a task with three hundred as far as it has to.
+positives moves a little, a task with three hundred as far as it has to. By Platt, the binary tasks
+of a network of many are drawn to what they have in common instead, and as strongly as they have
+(:mod:`training.shared_prior`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 
 from model.decision import Floats
 from model.tasks import Calibration, Task
+from training.shared_prior import FEWEST_TASKS, Prior, evidence, shared_priors
 from training.sources import MISSING, Labels
 
 Method = Literal["none", "platt", "temperature"]
@@ -28,6 +31,9 @@ a quarter as much as a prior of spread 1."""
 _LEAST_SCALE = 0.05
 """Zero or less would forget, or turn over, the order that the network gave."""
 _ITERATIONS, _TOLERANCE = 100, 1e-9
+
+_ALONE = Prior(np.array([1.0, 0.0]), np.diag([_SCALE_SPREAD**-2.0, _SHIFT_SPREAD**-2.0]))
+"""Of a task that is calibrated by its own labels only."""
 
 _Doubles = NDArray[np.float64]
 
@@ -43,24 +49,47 @@ def calibrated(
     """
     if method == "none":
         return tuple(tasks)
+    priors = _priors(tasks, logits, labels) if method == "platt" else {}
     return tuple(
-        _calibrated(task, logits[index], labels[:, index], method)
+        _calibrated(task, logits[index], labels[:, index], method, priors.get(index, _ALONE))
         for index, task in enumerate(tasks)
     )
 
 
-def _calibrated(task: Task, logits: Floats, labels: Labels, method: Method) -> Task:
-    observed = labels != MISSING
-    counts = np.bincount(labels[observed], minlength=len(task.classes))
+def _calibrated(task: Task, logits: Floats, labels: Labels, method: Method, prior: Prior) -> Task:
+    observed, counts = _observed(task, labels)
     if (counts > 0).sum() < 2:
         return task  # one class alone says nothing about the other
-    fitted = fit_calibration(logits[observed], labels[observed], method)
+    fitted = fit_calibration(logits[observed], labels[observed], method, prior)
     return task.model_copy(
         update={"calibration": fitted, "calibrated": bool(counts.min() >= ENOUGH)}
     )
 
 
-def fit_calibration(logits: Floats, labels: Labels, method: Method) -> Calibration:
+def _priors(tasks: Sequence[Task], logits: Sequence[Floats], labels: Labels) -> Mapping[int, Prior]:
+    """By index, of the binary tasks with labels of both classes; none where those are too few."""
+    said = {}
+    for index, task in enumerate(tasks):
+        observed, counts = _observed(task, labels[:, index])
+        if task.is_binary and counts.all():
+            values, positive = logits[index][observed, 0], labels[observed, index] == 1
+            loss = _binary_loss(values.astype(np.float64), positive, _ALONE)
+            fitted = _minimum(*loss, _ALONE.mean, np.array([True, True]))
+            said[index] = evidence(fitted, loss[1](fitted)[1], _ALONE)
+    if len(said) < FEWEST_TASKS:
+        return {}
+    return dict(zip(said, shared_priors(list(said.values()), _ALONE), strict=True))
+
+
+def _observed(task: Task, labels: Labels) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Which labels [N] there are, and how many of each class."""
+    observed = labels != MISSING
+    return observed, np.bincount(labels[observed], minlength=len(task.classes))
+
+
+def fit_calibration(
+    logits: Floats, labels: Labels, method: Method, prior: Prior | None = None
+) -> Calibration:
     """The scale, and for binary tasks by Platt the shift, with the least penalised log loss.
 
     A multi-class task has a temperature whatever the method: one shift for all classes is none.
@@ -68,42 +97,50 @@ def fit_calibration(logits: Floats, labels: Labels, method: Method) -> Calibrati
     Args:
         logits: [N, outputs].
         labels: [N], class indices, none missing.
+        prior: of a binary task; None: around the identity.
     """
     values = logits.astype(np.float64)
     if logits.shape[1] > 1:
         return Calibration(method="temperature", scale=_fit_classes(values, labels))
     with_shift = method == "platt"
-    scale, shift = _fit_binary(values[:, 0], labels == 1, with_shift)
+    scale, shift = _fit_binary(values[:, 0], labels == 1, with_shift, prior or _ALONE)
     return Calibration(method="platt" if with_shift else "temperature", scale=scale, shift=shift)
 
 
 def _fit_binary(
-    logits: _Doubles, positive: NDArray[np.bool_], with_shift: bool
+    logits: _Doubles, positive: NDArray[np.bool_], with_shift: bool, prior: Prior
 ) -> tuple[float, float]:
     """Newton's method on a convex function of (scale, shift)."""
+    loss, derivatives = _binary_loss(logits, positive, prior)
+    start = prior.mean if with_shift else _ALONE.mean
+    found = _minimum(loss, derivatives, start, np.array([True, with_shift]))
+    if found[0] < _LEAST_SCALE:
+        held = np.array([_LEAST_SCALE, 0.0])
+        found = _minimum(loss, derivatives, held, np.array([False, with_shift]))
+    return float(found[0]), float(found[1])
+
+
+def _binary_loss(
+    logits: _Doubles, positive: NDArray[np.bool_], prior: Prior
+) -> tuple[_Loss, _Derivatives]:
+    """The penalised log loss of (scale, shift); its gradient [2] and curvature [2, 2]."""
     inputs = np.stack([logits, np.ones_like(logits)], axis=1)  # [N, 2]
-    prior = np.array([1.0, 0.0])
-    precision = np.array([_SCALE_SPREAD, _SHIFT_SPREAD]) ** -2.0
     sign = np.where(positive, 1.0, -1.0)
 
     def loss(values: _Doubles) -> float:
-        penalty = 0.5 * (precision * (values - prior) ** 2).sum()
+        away = values - prior.mean
+        penalty = 0.5 * away @ prior.precision @ away
         return float(np.logaddexp(0.0, -sign * (inputs @ values)).sum() + penalty)
 
     def derivatives(values: _Doubles) -> tuple[_Doubles, _Doubles]:
         # exp of a negative number only, so that no logit overflows.
         small = np.exp(-np.abs(inputs @ values))
         chance = np.where(inputs @ values >= 0, 1.0, small) / (1.0 + small)
-        gradient = inputs.T @ (chance - positive) + precision * (values - prior)
-        curvature = (inputs * (chance * (1 - chance))[:, None]).T @ inputs + np.diag(precision)
-        return gradient, curvature
+        gradient = inputs.T @ (chance - positive) + prior.precision @ (values - prior.mean)
+        weights = (chance * (1 - chance))[:, None]
+        return gradient, (inputs * weights).T @ inputs + prior.precision
 
-    free = np.array([True, with_shift])
-    found = _minimum(loss, derivatives, prior, free)
-    if found[0] < _LEAST_SCALE:
-        held = np.array([_LEAST_SCALE, 0.0])
-        found = _minimum(loss, derivatives, held, np.array([False, with_shift]))
-    return float(found[0]), float(found[1])
+    return loss, derivatives
 
 
 def _fit_classes(logits: _Doubles, labels: Labels) -> float:

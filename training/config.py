@@ -245,8 +245,9 @@ class TrainSettings(ModelSettings):
         "after training; 0 keeps the running averages",
     )
     calibration: Literal["none", "platt", "temperature"] = Field(
-        description="fitted on the validation images, towards the identity where labels are few: "
-        "scale and shift of each logit (platt), its scale alone, or nothing"
+        description="fitted on the validation images: scale and shift of each logit (platt), drawn "
+        "to what eight or more binary tasks have in common; its scale alone; or nothing. Few "
+        "labels move a task little"
     )
     threshold_objective: Literal["balanced_accuracy", "f1", "accuracy"] = Field(
         description="what each binary task's threshold maximises on the validation images"

@@ -12,6 +12,7 @@ from model.network import RoutedNetwork
 from training.decoding import ImageSet
 from training.errors import SettingsError
 from training.evaluation import evaluate
+from training.progress import NoDisplay
 
 SHOWN = ("accuracy", "balanced_accuracy", "average_precision", "f1", "ece")
 """Validation figures, means over all tasks, at the thresholds of before they are chosen (0.5)."""
@@ -69,7 +70,7 @@ class Curves:
         if not len(self._images):
             return
         was_training = network.training
-        evaluation = evaluate(network, self._images, "val", _NoDisplay(), resamples=0)
+        evaluation = evaluate(network, self._images, "val", NoDisplay(), resamples=0)
         network.train(was_training)
         for name in SHOWN:
             if (value := evaluation.macro[name]) is not None:
@@ -77,21 +78,3 @@ class Curves:
 
     def _add(self, name: str, value: float, step: int) -> None:
         self._writer.add_scalar(name, value, step)
-
-
-class _NoDisplay:
-    """Validation images pass between two lines of the training's own display."""
-
-    def __enter__(self) -> _NoDisplay:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
-
-    def update(self, done: int, total: int, note: str = "") -> None:
-        return None

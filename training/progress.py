@@ -45,6 +45,24 @@ def progress_display(
     )
 
 
+class NoDisplay:
+    """Says nothing: for work that passes between two lines of another display."""
+
+    def __enter__(self) -> NoDisplay:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        return None
+
+
 class ProgressBar:
     """A rich progress bar with time left; gone when the work is done."""
 

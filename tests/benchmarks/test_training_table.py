@@ -44,11 +44,20 @@ def test_evidence_is_judged_by_the_interval_of_hard_sharing(
     write_cell(tmp_path, "evidence", 0.2, 0.9)
     write_cell(tmp_path, "paper", 0.2, 0.3)
     write_cell(tmp_path, "paper", 0.8, 0.4)
+    write_cell(tmp_path, "evidence-all", 0.5, 0.45)
     row = table(tmp_path).splitlines()[-1]
     assert row == (
-        f"| birds | 60 | 0.525 (0.500 to 0.550) | {ap:.3f} | {word} | – | – | 0.400 (0.8) "
-        "| 1.2, –, 1.2 |"
+        f"| birds | 60 | 0.525 (0.500 to 0.550) | {ap:.3f} | {word} | – | 0.400 (0.8) | 0.450 "
+        "| 40% | 1.2, 1.2, 1.2 |"
     )
+
+
+def test_no_gap_is_said_where_the_papers_routes_are_missing_or_as_good(tmp_path: Path) -> None:
+    write_cell(tmp_path, "shared", None, 0.525, intervals={"average_precision": [0.5, 0.55]})
+    write_cell(tmp_path, "evidence-all", 0.5, 0.45)
+    assert "| – | 0.450 | – |" in table(tmp_path)
+    write_cell(tmp_path, "paper", 0.5, 0.53)
+    assert "| 0.530 (0.5) | 0.450 | – |" in table(tmp_path)
 
 
 def test_nothing_is_said_without_hard_sharing(tmp_path: Path) -> None:

@@ -1,0 +1,192 @@
+"""Ways to calibrate one network's probabilities, compared on held-out images.
+
+    TASKROUTE_DATA=/data python -m benchmarks.calibration
+
+A network is trained on the pack of CelebA. Each way is fitted on the validation images and looked
+at on the test images. Which way is best is for the validation images alone to say: there, each of
+five parts is predicted by what was fitted on the other four. Nothing else was chosen on these
+images but thresholds: training has no early stopping and keeps its last weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from benchmarks.celeba_network import SETTINGS, source, trained
+from benchmarks.report import RESULTS, Report
+from model.tasks import Calibration, Task
+
+if TYPE_CHECKING:
+    from model.bundle import Bundle
+
+PARTS = 5
+DRAWS = 20
+"""Of labels, for the calibration error that right probabilities have."""
+
+Logits = Sequence[NDArray[np.float32]]
+Labels = NDArray[np.int16]
+Way = Callable[[Sequence[Task], Logits, Labels], Sequence[Task]]
+
+
+def uncalibrated(tasks: Sequence[Task], logits: Logits, labels: Labels) -> Sequence[Task]:
+    """As the network says."""
+    return [task.model_copy(update={"calibration": Calibration()}) for task in tasks]
+
+
+def temperature(tasks: Sequence[Task], logits: Logits, labels: Labels) -> Sequence[Task]:
+    """One scale for each task."""
+    from training.calibration import calibrated
+
+    return calibrated(tasks, logits, labels, "temperature")
+
+
+def each_alone(tasks: Sequence[Task], logits: Logits, labels: Labels) -> Sequence[Task]:
+    """Platt scaling of each task by its own labels."""
+    from training.calibration import calibrated
+
+    return [
+        one
+        for index, task in enumerate(tasks)
+        for one in calibrated([task], [logits[index]], labels[:, [index]], "platt")
+    ]
+
+
+def together(tasks: Sequence[Task], logits: Logits, labels: Labels) -> Sequence[Task]:
+    """Platt scaling drawn to what the tasks have in common: what ``train`` does."""
+    from training.calibration import calibrated
+
+    return calibrated(tasks, logits, labels, "platt")
+
+
+WAYS: Mapping[str, Way] = {
+    "none": uncalibrated,
+    "temperature": temperature,
+    "Platt, each task alone": each_alone,
+    "Platt, drawn together": together,
+}
+
+
+def main(
+    epochs: Annotated[float, typer.Option(help="Passes over the training images.")] = 6,
+    seeds: Annotated[int, typer.Option(help="Networks, with seeds 0, 1, ...")] = 1,
+    build: Annotated[Path, typer.Option(help="For the networks.")] = Path("build/celeba"),
+    out: Annotated[Path, typer.Option(help="Where results go.")] = RESULTS
+    / "training"
+    / "calibration",
+) -> None:
+    """Train on the pack, calibrate in every way, look at held-out images."""
+    report = Report(out, "Ways to calibrate")
+    report.text(
+        f"CelebA, 40 tasks, {epochs:g} epochs. Means over tasks. `log loss, validation` is "
+        f"cross-fitted in {PARTS} parts and is what chooses a way; the rest is of the test images. "
+        "ECE has 15 bins of equal width; `least` is what it would be for the very same "
+        "probabilities if they were right, since so few images in a bin are off by chance. "
+        "Balanced accuracy is at thresholds from the validation images, and at 0.5."
+    )
+    found = []
+    for seed in range(seeds):
+        train = (*SETTINGS, f"--epochs={epochs:g}", *([f"--seed={seed}"] if seed else []))
+        found.append(measure(trained(build, train)))
+        report.section(f"Seed {seed}")
+        report.table(
+            ["way", *next(iter(found[-1].values()))],
+            [
+                [name, *(f"{value:.4f}" for value in one.values())]
+                for name, one in found[-1].items()
+            ],
+        )
+    report.write({"settings": SETTINGS, "epochs": epochs, "seeds": found})
+
+
+def measure(bundle: Bundle) -> dict[str, dict[str, float]]:
+    """Figures of each way, by name."""
+    import torch
+
+    from training.decoding import Decoder
+    from training.prediction import predict_logits
+    from training.sources import SourceOptions, open_source
+
+    torch.set_num_threads(1)
+    tasks = bundle.config.task_set
+    dataset = open_source(source(), SourceOptions(0, tuple(tasks))).aligned(tasks)
+    val, test = (
+        Decoder().decode(dataset, split, bundle.config.preprocess) for split in ("val", "test")
+    )
+    network = bundle.network()
+    logits = predict_logits(network, val.pixels), predict_logits(network, test.pixels)
+    plain = uncalibrated(tuple(tasks), [], val.labels)
+    return {
+        name: figures(way, plain, logits, (val.labels, test.labels)) for name, way in WAYS.items()
+    }
+
+
+def figures(
+    way: Way, tasks: Sequence[Task], logits: tuple[Logits, Logits], labels: tuple[Labels, Labels]
+) -> dict[str, float]:
+    """Of one way, fitted on the first of each pair and looked at on the second."""
+    from training.evaluation import with_thresholds
+    from training.metrics import mean_figures, task_figures
+    from training.prediction import task_probabilities
+
+    fitted = way(tasks, logits[0], labels[0])
+    fitted = with_thresholds(
+        fitted, task_probabilities(fitted, logits[0]), labels[0], "balanced_accuracy"
+    )
+    said = task_probabilities(fitted, logits[1])
+    macro = mean_figures(
+        task_figures(task, said[index], labels[1][:, index]) for index, task in enumerate(fitted)
+    )
+    found: dict[str, Any] = {
+        "log loss, validation": cross_fitted(way, tasks, logits[0], labels[0]),
+        "log loss": log_loss(said, labels[1]),
+        "ECE": macro["ece"],
+        "least": least_ece(said),
+        "mean off by": macro["rate_error"],
+        "balanced accuracy": macro["balanced_accuracy"],
+        "at 0.5": macro["balanced_accuracy_at_half"],
+    }
+    return found
+
+
+def cross_fitted(way: Way, tasks: Sequence[Task], logits: Logits, labels: Labels) -> float:
+    """The log loss where each part of the images is predicted by what the others say."""
+    from training.prediction import task_probabilities
+
+    part = np.random.default_rng(0).permutation(len(labels)) % PARTS
+    losses = []
+    for index in range(PARTS):
+        rest, held = part != index, part == index
+        fitted = way(tasks, [one[rest] for one in logits], labels[rest])
+        said = task_probabilities(fitted, [one[held] for one in logits])
+        losses.append(log_loss(said, labels[held]) * held.mean())
+    return float(sum(losses))
+
+
+def log_loss(said: Logits, labels: Labels) -> float:
+    """Mean over images, then over tasks; every label is known."""
+    chance = np.clip(np.stack(said, axis=1).astype(np.float64), 1e-7, 1 - 1e-7)  # [N, T]
+    return float(-np.log(np.where(labels == 1, chance, 1 - chance)).mean())
+
+
+def least_ece(said: Logits) -> float:
+    """The calibration error of probabilities that are right: of labels drawn from them."""
+    from training.bootstrap import resampled_figures
+
+    generator = np.random.default_rng(0)
+    errors = []
+    for one in said:
+        task, weights = Task(name="drawn"), np.ones((len(one), 1), np.float32)
+        for _ in range(DRAWS):
+            drawn = (generator.random(len(one)) < one).astype(np.int16)
+            errors.append(resampled_figures(task, one, drawn, weights)["ece"][0])
+    return float(np.nanmean(errors))
+
+
+if __name__ == "__main__":
+    typer.run(main)

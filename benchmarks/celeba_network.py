@@ -1,0 +1,44 @@
+"""The network on the pack of CelebA that several measurements look at, trained once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from model.bundle import Bundle
+
+NAME = "celeba"
+SETTINGS = (
+    "--image-size", "44x36", "--width", "0.25", "--precision", "bfloat16", "--threads", "1",
+)  # fmt: skip
+
+
+def source() -> str:
+    """SOURCE of the pack; ends the program where the packs' folder is not named."""
+    if "TASKROUTE_DATA" not in os.environ:
+        raise typer.BadParameter("TASKROUTE_DATA does not say where the packs are")
+    return f"pack:{Path(os.environ['TASKROUTE_DATA']) / 'celeba10k' / 'celeba10k.npz'}"
+
+
+def trained(build: Path, settings: tuple[str, ...]) -> Bundle:
+    """The bundle below ``build`` that was trained with ``settings``; trained now if there is none.
+
+    Args:
+        settings: flags of ``train``; they name the folder, so other ones are another network.
+    """
+    from model.repository import Repository
+
+    folder = build / "_".join(word.removeprefix("--") for word in settings).replace("/", "-")
+    repository = Repository(folder)
+    if not repository.versions(NAME):
+        place = ["--data", source(), "--repository", str(folder), "--name", NAME]
+        subprocess.run(
+            [sys.executable, "-m", "training", "train", *place, "--restart", *settings], check=True
+        )
+    return repository.read(NAME)
