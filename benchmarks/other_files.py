@@ -109,8 +109,9 @@ class Changed:
         return self.images.name(index)
 
     def read(self, index: int) -> bytes:
-        """Of a pack with files, not raw pixels."""
-        with Image.open(io.BytesIO(self.images.read(index))) as image:
+        data = self.images.read(index)
+        assert isinstance(data, bytes), "a pack of files, not of raw pixels"
+        with Image.open(io.BytesIO(data)) as image:
             return self.change(image.convert("RGB"))
 
 
@@ -124,7 +125,7 @@ def main(
 ) -> None:
     """Train on the pack, ask its test images as they are and as other files."""
     train = (*SETTINGS, f"--epochs={epochs:g}", *flags.split())
-    found = measure(trained(build, train), SAME_PICTURE | OTHER_PICTURE)
+    found = measure(trained(build, train), {**SAME_PICTURE, **OTHER_PICTURE})
     report = Report(out, "Test images of a pack, sent as other files")
     report.text(
         f"CelebA, 40 tasks, `train {' '.join(train)}`. Macro average precision and calibration "
