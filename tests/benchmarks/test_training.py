@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,22 +66,23 @@ def test_runs_of_the_comparison_beside_are_taken_over_once(tmp_path: Path) -> No
     }
 
 
-def pack_of(folder: Path, **more: np.ndarray) -> Path:
+def pack_of(folder: Path, more: Mapping[str, np.ndarray]) -> Path:
     """Four images, of 1, 2, 3 and 4 bytes."""
-    np.savez(
-        folder / "pack.npz",
-        jpeg=np.arange(10, dtype=np.uint8),
-        offsets=np.array([0, 1, 3, 6, 10]),
-        split=np.array(["train", "train", "val", "test"]),
+    arrays = {
+        "jpeg": np.arange(10, dtype=np.uint8),
+        "offsets": np.array([0, 1, 3, 6, 10]),
+        "split": np.array(["train", "train", "val", "test"]),
         **more,
-    )
+    }
+    np.savez(folder / "pack.npz", allow_pickle=False, **arrays)
     return folder / "pack.npz"
 
 
 def test_every_image_has_the_attributes_of_its_species(tmp_path: Path) -> None:
     species = np.array([[0, 1, 1], [1, 1, 0]], np.uint8)
     names = np.array(["wing::red", "wing::blue", "has_tail"])
-    pack = pack_of(tmp_path, y=np.array([1, 0, 1, 1]), class_attr=species, class_attr_names=names)
+    arrays = {"y": np.array([1, 0, 1, 1]), "class_attr": species, "class_attr_names": names}
+    pack = pack_of(tmp_path, arrays)
     data = open_source(species_attributes(pack, tmp_path / "out"))
     assert data.tasks.names == ("wing::red", "wing::blue", "has_tail")
     assert data.labels.tolist() == [[1, 1, 0], [0, 1, 1], [1, 1, 0], [1, 1, 0]]
@@ -93,7 +95,7 @@ def test_label_columns_become_tasks_of_several_classes(tmp_path: Path) -> None:
         table.writerow(["id", *PRODUCT_COLUMNS, "split"])
         for index, split in enumerate(("train", "train", "val", "test")):
             table.writerow([index, *(f"{name} {index % 3}" for name in PRODUCT_COLUMNS), split])
-    data = open_source(product_columns(pack_of(tmp_path), tmp_path / "out"))
+    data = open_source(product_columns(pack_of(tmp_path, {}), tmp_path / "out"))
     assert data.tasks.names == PRODUCT_COLUMNS
     assert data.tasks[0].classes == ("gender 0", "gender 1", "gender 2")
     assert data.labels[:, 0].tolist() == [0, 1, 2, 0]
