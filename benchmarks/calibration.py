@@ -11,6 +11,7 @@ images but thresholds: training has no early stopping and keeps its last weights
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from model.bundle import Bundle
 
 PARTS = 5
+FEWER = (100, 200, 400)
+"""Validation images, in further fits."""
+REPEATS = 4
+"""Of each number of them, drawn anew."""
 DRAWS = 20
 """Of labels, for the calibration error that right probabilities have."""
 
@@ -92,80 +97,110 @@ def main(
     found = []
     for seed in range(seeds):
         train = (*SETTINGS, f"--epochs={epochs:g}", *([f"--seed={seed}"] if seed else []))
-        found.append(measure(trained(build, train)))
+        scored = Scored.of(trained(build, train))
+        table = {name: figures(way, scored) for name, way in WAYS.items()}
+        fewer = {name: with_fewer(way, scored) for name, way in WAYS.items()}
+        found.append({"figures": table, "ece_with_fewer": fewer})
         report.section(f"Seed {seed}")
-        report.table(
-            ["way", *next(iter(found[-1].values()))],
-            [
-                [name, *(f"{value:.4f}" for value in one.values())]
-                for name, one in found[-1].items()
-            ],
-        )
+        report.table(["way", *next(iter(table.values()))], _lines(table))
+        report.text("ECE of the test images, fitted on fewer validation images:")
+        report.table(["way", *next(iter(fewer.values()))], _lines(fewer))
     report.write({"settings": SETTINGS, "epochs": epochs, "seeds": found})
 
 
-def measure(bundle: Bundle) -> dict[str, dict[str, float]]:
-    """Figures of each way, by name."""
-    import torch
-
-    from training.decoding import Decoder
-    from training.prediction import predict_logits
-    from training.sources import SourceOptions, open_source
-
-    torch.set_num_threads(1)
-    tasks = bundle.config.task_set
-    dataset = open_source(source(), SourceOptions(0, tuple(tasks))).aligned(tasks)
-    val, test = (
-        Decoder().decode(dataset, split, bundle.config.preprocess) for split in ("val", "test")
-    )
-    network = bundle.network()
-    logits = predict_logits(network, val.pixels), predict_logits(network, test.pixels)
-    plain = uncalibrated(tuple(tasks), [], val.labels)
-    return {
-        name: figures(way, plain, logits, (val.labels, test.labels)) for name, way in WAYS.items()
-    }
+def _lines(table: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    return [[name, *(f"{value:.4f}" for value in one.values())] for name, one in table.items()]
 
 
-def figures(
-    way: Way, tasks: Sequence[Task], logits: tuple[Logits, Logits], labels: tuple[Labels, Labels]
-) -> dict[str, float]:
-    """Of one way, fitted on the first of each pair and looked at on the second."""
+@dataclass(frozen=True)
+class Scored:
+    """A network's tasks, not calibrated, and its logits with the labels of two splits."""
+
+    tasks: Sequence[Task]
+    val: Logits
+    val_labels: Labels
+    test: Logits
+    test_labels: Labels
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Scored:
+        """What the bundle's network says about the pack's images."""
+        import torch
+
+        from training.decoding import Decoder
+        from training.prediction import predict_logits
+        from training.sources import SourceOptions, open_source
+
+        torch.set_num_threads(1)
+        tasks = bundle.config.task_set
+        dataset = open_source(source(), SourceOptions(0, tuple(tasks))).aligned(tasks)
+        val, test = (
+            Decoder().decode(dataset, split, bundle.config.preprocess) for split in ("val", "test")
+        )
+        network = bundle.network()
+        return cls(
+            uncalibrated(tuple(tasks), [], val.labels),
+            predict_logits(network, val.pixels),
+            val.labels,
+            predict_logits(network, test.pixels),
+            test.labels,
+        )
+
+
+def figures(way: Way, scored: Scored) -> dict[str, float]:
+    """Of one way, fitted on all validation images."""
     from training.evaluation import with_thresholds
     from training.metrics import mean_figures, task_figures
     from training.prediction import task_probabilities
 
-    fitted = way(tasks, logits[0], labels[0])
-    fitted = with_thresholds(
-        fitted, task_probabilities(fitted, logits[0]), labels[0], "balanced_accuracy"
+    fitted = way(scored.tasks, scored.val, scored.val_labels)
+    chosen = task_probabilities(fitted, scored.val)
+    fitted = with_thresholds(fitted, chosen, scored.val_labels, "balanced_accuracy")
+    said = task_probabilities(fitted, scored.test)
+    macro: dict[str, Any] = mean_figures(
+        task_figures(task, said[index], scored.test_labels[:, index])
+        for index, task in enumerate(fitted)
     )
-    said = task_probabilities(fitted, logits[1])
-    macro = mean_figures(
-        task_figures(task, said[index], labels[1][:, index]) for index, task in enumerate(fitted)
-    )
-    found: dict[str, Any] = {
-        "log loss, validation": cross_fitted(way, tasks, logits[0], labels[0]),
-        "log loss": log_loss(said, labels[1]),
+    return {
+        "log loss, validation": cross_fitted(way, scored),
+        "log loss": log_loss(said, scored.test_labels),
         "ECE": macro["ece"],
         "least": least_ece(said),
         "mean off by": macro["rate_error"],
         "balanced accuracy": macro["balanced_accuracy"],
         "at 0.5": macro["balanced_accuracy_at_half"],
     }
-    return found
 
 
-def cross_fitted(way: Way, tasks: Sequence[Task], logits: Logits, labels: Labels) -> float:
-    """The log loss where each part of the images is predicted by what the others say."""
+def cross_fitted(way: Way, scored: Scored) -> float:
+    """Validation log loss where each part of the images is predicted by what the others say."""
     from training.prediction import task_probabilities
 
+    labels = scored.val_labels
     part = np.random.default_rng(0).permutation(len(labels)) % PARTS
     losses = []
     for index in range(PARTS):
         rest, held = part != index, part == index
-        fitted = way(tasks, [one[rest] for one in logits], labels[rest])
-        said = task_probabilities(fitted, [one[held] for one in logits])
+        fitted = way(scored.tasks, [one[rest] for one in scored.val], labels[rest])
+        said = task_probabilities(fitted, [one[held] for one in scored.val])
         losses.append(log_loss(said, labels[held]) * held.mean())
     return float(sum(losses))
+
+
+def with_fewer(way: Way, scored: Scored) -> dict[str, float]:
+    """Test ECE by the number of validation images that the way was fitted on."""
+    from training.prediction import task_probabilities
+
+    generator, found = np.random.default_rng(0), {}
+    for count in FEWER:
+        errors = []
+        for _ in range(REPEATS):
+            some = generator.permutation(len(scored.val_labels))[:count]
+            fitted = way(scored.tasks, [one[some] for one in scored.val], scored.val_labels[some])
+            said = task_probabilities(fitted, scored.test)
+            errors += [ece(one, scored.test_labels[:, index]) for index, one in enumerate(said)]
+        found[str(count)] = float(np.mean(errors))
+    return found
 
 
 def log_loss(said: Logits, labels: Labels) -> float:
@@ -176,16 +211,21 @@ def log_loss(said: Logits, labels: Labels) -> float:
 
 def least_ece(said: Logits) -> float:
     """The calibration error of probabilities that are right: of labels drawn from them."""
+    generator = np.random.default_rng(0)
+    drawn = [
+        ece(one, (generator.random(len(one)) < one).astype(np.int16))
+        for one in said
+        for _ in range(DRAWS)
+    ]
+    return float(np.mean(drawn))
+
+
+def ece(said: NDArray[np.float32], labels: Labels) -> float:
+    """One task's, as :mod:`training.metrics` has it."""
     from training.bootstrap import resampled_figures
 
-    generator = np.random.default_rng(0)
-    errors = []
-    for one in said:
-        task, weights = Task(name="drawn"), np.ones((len(one), 1), np.float32)
-        for _ in range(DRAWS):
-            drawn = (generator.random(len(one)) < one).astype(np.int16)
-            errors.append(resampled_figures(task, one, drawn, weights)["ece"][0])
-    return float(np.nanmean(errors))
+    once = np.ones((len(labels), 1), np.float32)
+    return float(resampled_figures(Task(name="one"), said, labels, once)["ece"][0])
 
 
 if __name__ == "__main__":
