@@ -57,7 +57,8 @@ def test_no_image_is_predicted_by_a_fit_to_itself() -> None:
         seen.append(len(labels))
         return list(data.tasks)
 
-    plain = log_loss([1 / (1 + np.exp(-one[:, 0])) for one in data.val], data.val_labels)
+    said = [(1 / (1 + np.exp(-one[:, 0]))).astype(np.float32) for one in data.val]
+    plain = log_loss(said, data.val_labels)
     assert cross_fitted(remember, data) == pytest.approx(plain, abs=1e-4)
     assert seen == [800] * 5
 
