@@ -94,7 +94,7 @@ def print_speed(images: int, source_size: int, seconds: float = 4.0) -> None:
 
     settings = Settings.from_environment()
     handler = Handler(settings)
-    forward = make_forward(handler.network, settings.strategy)
+    forward = make_forward(handler.network, settings.strategy, workers=settings.threads)
     pixels = torch.stack([handler.decode(one) for one in jpegs(images, source_size, source_size)])
     found: dict[str, dict[str, float]] = {}
     for name, workload in WORKLOADS.items():

@@ -33,7 +33,7 @@ class Handler:
         self.network = bundle.network()
         self.tasks = self.network.tasks
         self._spec = bundle.config.preprocess
-        self._forward = make_forward(self.network, settings.strategy)
+        self._forward = make_forward(self.network, settings.strategy, workers=settings.threads)
         # Unbuffered, in append mode: one short write a batch, from however many processes.
         log = Path(settings.folder) / BATCHES_FILE if settings.folder else Path(os.devnull)
         self._log = log.open("ab", buffering=0)

@@ -124,8 +124,10 @@ class Team {
         take();
         state_.fetch_sub(1, std::memory_order_release);
         idle = 0;
-      } else if (active_.load() || ++idle < kSpins) {
+      } else if (++idle < kSpins) {
         _mm_pause();
+      } else if (active_.load()) {
+        std::this_thread::yield();  // others of the process may need the processor meanwhile
       } else {
         std::unique_lock<std::mutex> lock(mutex_);
         wake_.wait(lock, [this] { return active_.load() || stop_.load(); });

@@ -21,6 +21,7 @@ class CostModel:
 
     def __init__(self) -> None:
         self._weight = self._x = self._y = self._xx = self._xy = 0.0
+        self._told_apart = False
         self.fixed = 0.0
         self.per_row = 0.0
 
@@ -48,10 +49,17 @@ class CostModel:
             return None
         return max(0, math.floor((seconds - self.fixed) / self.per_row))
 
+    def rows_for_fixed_share(self, share: float) -> int | None:
+        """Fewest rows of a batch of which ``fixed`` is at most ``share``; None while unknown."""
+        if not self.fitted or not self._told_apart or self.per_row <= 0.0:
+            return None
+        return math.ceil(self.fixed * (1 - share) / (share * self.per_row))
+
     def _fit(self) -> None:
         mean_x, mean_y = self._x / self._weight, self._y / self._weight
         variance = self._xx / self._weight - mean_x * mean_x
-        if variance <= _MIN_SPREAD * mean_x * mean_x:
+        self._told_apart = variance > _MIN_SPREAD * mean_x * mean_x
+        if not self._told_apart:
             self.fixed, self.per_row = 0.0, mean_y / mean_x
             return
         slope = (self._xy / self._weight - mean_x * mean_y) / variance

@@ -68,19 +68,26 @@ class RowQueue:
                 found.append(job)
         return found
 
-    def take(self, model: ServedModel, limit: int, share: float) -> list[Slice]:
+    def take(
+        self, model: ServedModel, limit: int, share: float, enough: int | None = None
+    ) -> list[Slice]:
         """Cut a batch of at most ``limit`` rows of ``model``.
 
-        First round, in order: each job gets its allowance, which is ``share * limit`` rows while
+        First round, in order: each job gets its allowance, which is ``share`` of the room while
         other jobs of the model wait, but at least one whole image. Second round: what room is left
         goes to the same jobs, in the same order. The rows of an image that fits into a batch are
         not torn apart, because what its tasks share would be computed twice: a round ends at the
         first job whose next image does not fit.
+
+        Args:
+            enough: room while other jobs wait, unless the first image needs more; None: ``limit``.
         """
         alone = self._jobs[model] == 1
-        fair = limit if alone else max(1, math.floor(share * limit))
-        grants: dict[Job, int] = {}
         room = limit
+        if enough is not None and not alone:
+            room = min(limit, max(enough, next(self._of(model)).tasks_per_image))
+        fair = room if alone else max(1, math.floor(share * room))
+        grants: dict[Job, int] = {}
         for job in self._of(model):
             allowance = max(fair, job.tasks_per_image if job.tasks_per_image <= limit else 0)
             grants[job] = granted = _whole_images(job, 0, min(allowance, room), limit)

@@ -12,6 +12,9 @@ from service.core.telemetry import BatchReport
 
 # Smaller batches would spend themselves on fixed cost, whatever the cost model believes.
 _ALWAYS_ALLOWED_ROWS = 32
+# A batch whose fixed cost is no larger a part of it would not gain by more rows.
+_SMALL_FIXED_SHARE = 0.05
+_FEW_ROWS = 8
 
 
 class StartRule:
@@ -53,6 +56,14 @@ class StartRule:
         if timely is None:
             return memory_rows
         return min(memory_rows, max(timely, _ALWAYS_ALLOWED_ROWS))
+
+    def enough_rows(self, model: ServedModel) -> int | None:
+        """Rows beyond which a batch only makes those wait that it has; None while unknown.
+
+        Never very few: from batches of one size nothing could be learnt about the fixed cost.
+        """
+        rows = self._cost(model, model.strategy).rows_for_fixed_share(_SMALL_FIXED_SHARE)
+        return None if rows is None else max(rows, _FEW_ROWS)
 
     def decide(self, head: Job, rows: int, limit: int, now: float, draining: bool) -> str | float:
         """Why to start now, or the seconds to hold back.

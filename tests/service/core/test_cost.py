@@ -66,6 +66,21 @@ def test_rows_within_a_time() -> None:
     assert fitted(0.1, 0.01).rows_within(0.05) == 0
 
 
+def test_rows_that_make_the_fixed_cost_a_small_share() -> None:
+    assert CostModel().rows_for_fixed_share(0.05) is None
+    rows = fitted(0.1, 0.01).rows_for_fixed_share(0.05)
+    assert rows is not None
+    assert rows == pytest.approx(190, abs=1)
+    assert 0.1 / fitted(0.1, 0.01).predict(rows) == pytest.approx(0.05, rel=0.01)
+
+
+def test_nothing_is_said_of_shares_while_all_batches_have_one_size() -> None:
+    cost = CostModel()
+    for _ in range(10):
+        cost.observe(4, 0.1)
+    assert cost.rows_for_fixed_share(0.05) is None
+
+
 def test_arrivals_average_gaps_and_sizes() -> None:
     arrivals = Arrivals()
     assert math.isinf(arrivals.interval(0.0))

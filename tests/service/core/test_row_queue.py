@@ -36,22 +36,27 @@ jobs = st.lists(
 )
 
 
-def drain(queue: RowQueue, limit: int, share: float) -> list[list[Slice]]:
+enoughs = st.none() | st.integers(1, 12)
+
+
+def drain(
+    queue: RowQueue, limit: int, share: float, enough: int | None = None
+) -> list[list[Slice]]:
     batches = []
     while (head := queue.head()) is not None:
-        batches.append(queue.take(head.model, limit, share))
+        batches.append(queue.take(head.model, limit, share, enough))
         assert batches[-1], "a batch is never empty, or the engine would spin"
     return batches
 
 
-@given(jobs, st.integers(1, 12), st.sampled_from([0.1, 0.5, 1.0]))
+@given(jobs, st.integers(1, 12), st.sampled_from([0.1, 0.5, 1.0]), enoughs)
 def test_every_row_leaves_exactly_once_in_batches_of_one_model_within_the_limit(
-    given_jobs: list[Job], limit: int, share: float
+    given_jobs: list[Job], limit: int, share: float, enough: int | None
 ) -> None:
     queue = RowQueue()
     for job in given_jobs:
         queue.add(job)
-    batches = drain(queue, limit, share)
+    batches = drain(queue, limit, share, enough)
     for batch in batches:
         assert count_rows(batch) <= limit
         assert len({part.job.model for part in batch}) == 1
@@ -63,15 +68,15 @@ def test_every_row_leaves_exactly_once_in_batches_of_one_model_within_the_limit(
     assert all(queue.rows(model) == 0 for model in MODELS)
 
 
-@given(jobs, st.integers(1, 12))
+@given(jobs, st.integers(1, 12), enoughs)
 def test_a_job_begins_only_when_all_more_urgent_ones_of_its_model_have(
-    given_jobs: list[Job], limit: int
+    given_jobs: list[Job], limit: int, enough: int | None
 ) -> None:
     queue = RowQueue()
     for job in given_jobs:
         queue.add(job)
     begun = []
-    for batch in drain(queue, limit, 0.5):
+    for batch in drain(queue, limit, 0.5, enough):
         begun += [part.job for part in batch if part.start == 0]
     for model in MODELS:
         mine = [job for job in given_jobs if job.model is model]
@@ -100,16 +105,31 @@ def test_nobody_exceeds_its_share_while_others_are_left_out(
                 assert left_out[0].tasks_per_image > room - (part.stop - part.start - fair)
 
 
-@given(jobs, st.integers(1, 12))
-def test_an_image_that_fits_is_never_torn_apart(given_jobs: list[Job], limit: int) -> None:
+@given(jobs, st.integers(1, 12), enoughs)
+def test_an_image_that_fits_is_never_torn_apart(
+    given_jobs: list[Job], limit: int, enough: int | None
+) -> None:
     queue = RowQueue()
     for job in given_jobs:
         queue.add(job)
-    for batch in drain(queue, limit, 0.5):
+    for batch in drain(queue, limit, 0.5, enough):
         for job, start, stop in batch:
             if job.tasks_per_image <= limit:
                 assert start % job.tasks_per_image == 0
                 assert stop % job.tasks_per_image == 0
+
+
+@given(jobs, st.integers(1, 12), st.integers(1, 12))
+def test_what_is_enough_bounds_a_batch_of_several_jobs_or_the_first_image_does(
+    given_jobs: list[Job], limit: int, enough: int
+) -> None:
+    queue = RowQueue()
+    for job in given_jobs:
+        queue.add(job)
+    while (head := queue.head()) is not None:
+        others = sum(job.model is head.model for job in queue) > 1
+        rows = count_rows(queue.take(head.model, limit, 0.5, enough))
+        assert rows <= (max(enough, head.tasks_per_image) if others else limit)
 
 
 @given(jobs, st.data())

@@ -408,6 +408,25 @@ def test_rule_15_but_32_rows_are_always_allowed() -> None:
     assert bench.forward.sizes[0] == 32
 
 
+def test_rule_34_of_many_requests_a_batch_takes_what_makes_its_fixed_cost_small() -> None:
+    bench = Bench(SchedulerLimits(max_batch_rows=200))
+    bench.teach(fixed=0.01, per_row=0.01)
+    for _ in range(60):
+        bench.ask()
+    bench.run_all()
+    assert bench.forward.sizes[0] == 19
+    assert 0.01 / (0.01 + 19 * 0.01) == pytest.approx(1 / 20)
+
+
+def test_rule_34_eight_rows_at_least() -> None:
+    bench = Bench(SchedulerLimits(max_batch_rows=200))
+    bench.teach(fixed=0.0001, per_row=0.01)
+    for _ in range(8):
+        bench.ask()
+    bench.run_all()
+    assert bench.forward.sizes[0] == 8
+
+
 # -- cancellation and deadlines -------------------------------------------------------------------
 
 
