@@ -415,7 +415,8 @@ def test_rule_34_of_many_requests_a_batch_takes_what_makes_its_fixed_cost_small(
         bench.ask()
     bench.run_all()
     assert bench.forward.sizes[0] == 19
-    assert 0.01 / (0.01 + 19 * 0.01) == pytest.approx(1 / 20)
+    share = 0.01 / (0.01 + 19 * 0.01)
+    assert share == pytest.approx(1 / 20)
 
 
 def test_rule_34_eight_rows_at_least() -> None:
