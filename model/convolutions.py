@@ -20,6 +20,7 @@ from torch import Tensor
 from model.cut_conv import CutConv
 from model.native.library import Chain, Library, PackedConv, PackedHead, native_library
 from model.network import RoutedNetwork
+from model.normalisation import pixel_levels
 from model.plan import Cut
 from model.tails import Tail
 from model.weight_cache import WeightCache, content_key
@@ -94,7 +95,7 @@ class Convolutions:
         self._keys = [content_key(layer, dtype) for layer in network.layers]
         cache.claim(self._keys)
         weakref.finalize(self, cache.release, self._keys).atexit = False
-        self._levels = _pixel_levels(network)
+        self._levels = pixel_levels(network.mean, network.std)
 
     @property
     def kernels(self) -> str:
@@ -146,6 +147,8 @@ class Convolutions:
     def logits(self, inputs: Sequence[SubnetInput], threads: int) -> Tensor:
         """Of all subnets' rows in order: float32 [rows, max_outputs], -inf beyond a task's outputs.
 
+        Those that are asked about the images themselves are of one domain.
+
         Raises:
             RuntimeError: not ``has_subnets``.
         """
@@ -155,7 +158,12 @@ class Convolutions:
             for asked in inputs
         ]  # fmt: skip
         most = self._network.tasks.max_outputs
-        return self._library().logits(chains, self._levels, most, threads)
+        domains = [
+            self._network.domain_of[asked.subnet.task]
+            for asked in inputs
+            if asked.x.dtype == torch.uint8
+        ]
+        return self._library().logits(chains, self._levels[max(domains, default=0)], most, threads)
 
     def _library(self) -> Library:
         if self._native is None:
@@ -186,10 +194,3 @@ class Convolutions:
 
     def _key(self, cuts: Sequence[Cut]) -> bytes:
         return b"".join([self._keys[cuts[0].layer], *(cut.key for cut in cuts)])
-
-
-def _pixel_levels(network: RoutedNetwork) -> Tensor:
-    """[3, 256]: what normalisation makes of every value of a pixel."""
-    grey = torch.arange(256).to(network.mean.dtype).view(1, 1, 256)
-    levels: Tensor = (grey - network.mean.cpu().flatten(2)) / network.std.cpu().flatten(2)
-    return levels.view(3, 256).float().contiguous()

@@ -15,6 +15,7 @@ from model.config import ModelConfig, RoutingConfig
 from model.conv_layer import RoutedConv
 from model.errors import ConfigError
 from model.heads import TaskHeads
+from model.normalisation import domain_tables
 from model.route_tree import Branch, LayerRoutes, layer_routes, moved, route_tree
 from model.routes import check_routes, draw_routes, placeholder_routes
 
@@ -37,7 +38,7 @@ class RoutedNetwork(nn.Module):
     other; :meth:`set_active_task` exists for single-threaded loops in the paper's style only.
     """
 
-    mean: Tensor  # [3, 1, 1], in pixel values 0..255
+    mean: Tensor  # [domains, 3, 1, 1], in pixel values 0..255
     std: Tensor
 
     def __init__(self, config: ModelConfig, routes: Sequence[Tensor | None] | None = None) -> None:
@@ -53,7 +54,6 @@ class RoutedNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.tasks = config.task_set
-        spec = config.preprocess
         shapes = layer_shapes(config.backbone, _size(config))
         masks = _masks(config, [shape.units for shape in shapes], routes)
         self.layers = RoutedLayers(
@@ -63,8 +63,9 @@ class RoutedNetwork(nn.Module):
         self.heads = TaskHeads(
             self.tasks, shapes[-1].units, config.head.embedding, config.generation_of
         )
-        self.register_buffer("mean", _per_channel(spec.mean), persistent=False)
-        self.register_buffer("std", _per_channel(spec.std), persistent=False)
+        mean, std, self.domain_of = domain_tables(config)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
         self._active_task: int | None = None
         self._trees: dict[tuple[torch.device, tuple[int, ...]], tuple[Branch, ...]] = {}
         self._layer_routes: list[LayerRoutes] | None = None
@@ -84,12 +85,13 @@ class RoutedNetwork(nn.Module):
             ValueError: images or a row vector of another shape or type.
         """
         chosen = self._check_task(self._active_task if task is None else task)
-        x = self.normalise(images)
-        if isinstance(chosen, Tensor) and chosen.shape != x.shape[:1]:
+        self.check_images(images)
+        if isinstance(chosen, Tensor) and chosen.shape != images.shape[:1]:
             raise ValueError(
-                f"task is a vector of shape {list(chosen.shape)} for {len(x)} images; it must name "
-                "one task for each"
+                f"task is a vector of shape {list(chosen.shape)} for {len(images)} images; it must "
+                "name one task for each"
             )
+        x = self.normalise(images, chosen)
         for layer in self.layers:
             x = layer(x, chosen)
         logits: Tensor = self.heads(x.mean(dim=(2, 3)), chosen)
@@ -111,9 +113,12 @@ class RoutedNetwork(nn.Module):
         for task in tasks:
             self._check_task(task)
         found: dict[int, tuple[Tensor, Tensor | None]] = {}
-        x = self.normalise(images)
-        for branch in self._tree_on(x.device, tasks):
-            self._walk(branch, x, found)
+        inputs: dict[int, Tensor] = {}  # by domain
+        for branch in self._tree_on(images.device, tasks):
+            domain = self.domain_of[branch.tasks[0]]
+            if domain not in inputs:
+                inputs[domain] = self.normalise(images, branch.tasks[0])
+            self._walk(branch, inputs[domain], found)
         logits: dict[int, Tensor] = {}
         for task in dict.fromkeys(tasks):
             features, used = found[self.computed_by[task]]
@@ -165,8 +170,10 @@ class RoutedNetwork(nn.Module):
             # Training walks the same tree: autograd refuses tensors made in inference mode.
             with torch.inference_mode(False):
                 distinct = [self.computed_by[task] for task in key[1]]
-                generations = self.config.generation_of
-                found = moved(route_tree(self.layer_routes(), distinct, generations), device)
+                tree = route_tree(
+                    self.layer_routes(), distinct, self.config.generation_of, self.domain_of
+                )
+                found = moved(tree, device)
             self._trees[key] = found
             # Each step is atomic, so threads need no lock, which deepcopy (for averaged weights)
             # would refuse to copy.
@@ -214,10 +221,21 @@ class RoutedNetwork(nn.Module):
         heads = sum(p.numel() for p in self.heads.parameters())
         return {"trunk": sum(p.numel() for p in self.parameters()) - heads, "heads": heads}
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """uint8 [N, H, W, 3] -> float [N, 3, H, W] less the data-set mean, over its deviation."""
+    def normalise(self, images: Tensor, task: int | Tensor | None = None) -> Tensor:
+        """uint8 [N, H, W, 3] -> float [N, 3, H, W] less the mean, over the deviation.
+
+        Args:
+            task: whose domain's; int64 [N]: one for every image; None: the data set's.
+        """
         self.check_images(images)
-        return (images.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
+        mean, std = self.mean[:1], self.std[:1]
+        if isinstance(task, Tensor) and len(self.mean) > 1:
+            domains = torch.tensor(self.domain_of, device=task.device)[task]
+            mean, std = self.mean[domains], self.std[domains]
+        elif isinstance(task, int):
+            domain = self.domain_of[task]
+            mean, std = self.mean[domain : domain + 1], self.std[domain : domain + 1]
+        return (images.permute(0, 3, 1, 2).to(mean.dtype) - mean) / std
 
     def check_images(self, images: Tensor) -> None:
         """Raises ValueError unless they are uint8 [N, H, W, 3] of the network's size."""
@@ -317,7 +335,8 @@ def _same_convolutions(network: RoutedNetwork) -> tuple[int, ...]:
     """By task: the first with the same routes, statistics and modulation, for tasks of later
     generations.
 
-    Tasks trained together stay themselves: the plan shares what they share layer by layer.
+    Tasks trained together stay themselves: the plan shares what they share layer by layer. Tasks
+    of other domains read other pixels.
     """
     generations = network.config.generation_of
     if generations[-1] == 0:
@@ -331,11 +350,8 @@ def _same_convolutions(network: RoutedNetwork) -> tuple[int, ...]:
     first: dict[bytes, int] = {}
     found = []
     for task, generation in enumerate(generations):
-        content = b"".join(part[task].numpy().tobytes() for part in parts)
+        content = b"%d " % network.domain_of[task]
+        content += b"".join(part[task].numpy().tobytes() for part in parts)
         same = first.setdefault(hashlib.blake2b(content).digest(), task)
         found.append(same if generation else task)
     return tuple(found)
-
-
-def _per_channel(values: tuple[float, float, float]) -> Tensor:
-    return torch.tensor(values)[:, None, None] * 255.0

@@ -54,16 +54,31 @@ class Fork:
 
 
 def route_tree(
-    layers: Sequence[LayerRoutes], tasks: Sequence[int], generations: Sequence[int] = ()
+    layers: Sequence[LayerRoutes],
+    tasks: Sequence[int],
+    generations: Sequence[int] = (),
+    domains: Sequence[int] = (),
 ) -> tuple[Branch, ...]:
-    """The root branches (one, unless the first layer differs by task) for ``tasks``.
+    """The root branches (one, unless the first layer or its input differs by task) for ``tasks``.
 
     Args:
         generations: by task, its generation (:class:`model.config.ModelConfig`); empty: one for
             all. Tasks of different ones share no routed layer, whose size their routes would
             change, and with it, in the last bits, what each of them computes.
+        domains: by task, that of its images, which are normalised otherwise than others'; empty:
+            one for all.
     """
-    return _branches(layers, 0, tuple(dict.fromkeys(tasks)), None, generations)
+    distinct = tuple(dict.fromkeys(tasks))
+    if not domains:
+        return _branches(layers, 0, distinct, None, generations)
+    apart = dict.fromkeys(domains[task] for task in distinct)
+    return tuple(
+        branch
+        for domain in apart
+        for branch in _branches(
+            layers, 0, tuple(t for t in distinct if domains[t] == domain), None, generations
+        )
+    )
 
 
 def _branches(

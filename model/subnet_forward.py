@@ -106,13 +106,7 @@ class SubnetForward:
         rows = list(zip(images, tasks, strict=True))
         if len(answered) == 1 and self._conv.has_subnets:
             return self._heads.answer([], self._one_task(batch.images, answered), rows)
-        pixels = batch.images.to(self._device, non_blocking=True)
-        # Already channels last in memory: the pixels are [N, H, W, 3].
-        x = self._network.normalise(pixels).to(self._dtype)
-        every = tuple(range(len(pixels)))
-        features, parted = self._shared(
-            [_Visit(root, x, None, every) for root in self._roots], wanted
-        )
+        features, parted = self._shared(self._begin(batch.images, wanted), wanted)
         if self._conv.has_subnets:
             features = [ridden for item in features for ridden in _ridden(item, riders)]
             own = self._own_subnets(parted, riders, answered)
@@ -121,6 +115,23 @@ class SubnetForward:
         features = [ridden for item in features for ridden in _ridden(item, riders)]
         none = Ready([], torch.empty(0, self._network.tasks.max_outputs))
         return self._heads.answer(features, none, rows)
+
+    def _begin(self, images: Tensor, wanted: Wanted) -> list[_Visit]:
+        """The plan's roots that lead to any wanted task, with the images as its domain has them."""
+        pixels = images.to(self._device, non_blocking=True)
+        every = tuple(range(len(pixels)))
+        inputs: dict[int, Tensor] = {}  # by domain
+        visits = []
+        for root in self._roots:
+            if wanted.keys().isdisjoint(root.tasks):
+                continue
+            domain = self._network.domain_of[root.tasks[0]]
+            if domain not in inputs:
+                # Already channels last in memory: the pixels are [N, H, W, 3].
+                x = self._network.normalise(pixels, root.tasks[0])
+                inputs[domain] = x.to(self._dtype)
+            visits.append(_Visit(root, inputs[domain], None, every))
+        return visits
 
     def _one_task(self, pixels: Tensor, wanted: Wanted) -> Ready:
         """Where one task is wanted: from the images to its logits in one call."""

@@ -18,7 +18,7 @@ class SubnetModule(nn.Module):
 
     def __init__(self, network: RoutedNetwork, task: int) -> None:
         super().__init__()
-        self.normalise = _Normalise(network)
+        self.normalise = _Normalise(network, task)
         layers: list[nn.Module] = []
         units = None
         nodes = make_plan(network, [task])
@@ -40,8 +40,12 @@ class SubnetsModule(nn.Module):
 
     def __init__(self, network: RoutedNetwork, tasks: Sequence[int]) -> None:
         super().__init__()
-        self.normalise = _Normalise(network)
         roots = make_plan(network, tasks)
+        domains = [network.domain_of[root.tasks[0]] for root in roots]
+        self._input_of = [domains.index(domain) for domain in domains]
+        self.inputs = nn.ModuleDict(
+            {str(place): _Normalise(network, roots[place].tasks[0]) for place in self._input_of}
+        )
         self.roots = nn.ModuleList(_Branch(network, root) for root in roots)
         used = {
             task: fork.units
@@ -59,10 +63,10 @@ class SubnetsModule(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """uint8 [N, H, W, 3] -> by task, logits float32 [N, outputs]."""
-        x = self.normalise(pixels)
+        inputs = {place: normalise(pixels) for place, normalise in self.inputs.items()}
         features: dict[int, Tensor] = {}
-        for root in self.roots:
-            root(x, features)
+        for place, root in zip(self._input_of, self.roots, strict=True):
+            root(inputs[str(place)], features)
         pairs = zip(self.heads, self._computed_by, strict=True)
         return tuple(head(features[task]) for head, task in pairs)
 
@@ -103,10 +107,12 @@ class _Normalise(nn.Module):
     mean: Tensor  # [3, 1, 1], of pixels 0..255
     std: Tensor
 
-    def __init__(self, network: RoutedNetwork) -> None:
+    def __init__(self, network: RoutedNetwork, task: int) -> None:
+        """As the domain of ``task`` has it."""
         super().__init__()
-        self.register_buffer("mean", network.mean.detach().clone())
-        self.register_buffer("std", network.std.detach().clone())
+        domain = network.domain_of[task]
+        self.register_buffer("mean", network.mean[domain].detach().clone())
+        self.register_buffer("std", network.std[domain].detach().clone())
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 [N, H, W, 3] -> float32 [N, 3, H, W]."""

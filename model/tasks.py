@@ -26,6 +26,7 @@ TaskName = Annotated[
     ),
 ]
 ClassName = Annotated[str, Field(min_length=1, max_length=200)]
+Deviation = Annotated[float, Field(gt=0.0)]
 
 # A request may name any number of unknown tasks; looking for near names costs time for each.
 _HINTED = 10
@@ -55,6 +56,15 @@ class Calibration(BaseModel):
         return self
 
 
+class Normalisation(BaseModel):
+    """Per channel, of pixel values scaled to 0..1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    mean: tuple[float, float, float]
+    std: tuple[Deviation, Deviation, Deviation]
+
+
 class Task(BaseModel):
     """One question about an image.
 
@@ -73,6 +83,12 @@ class Task(BaseModel):
     )
     calibrated: bool = False
     calibration: Calibration = Calibration()
+    normalisation: Normalisation | None = Field(
+        default=None,
+        description="of the images of the task's own domain, where a model has several; null: that "
+        "of the model's preprocessing",
+        exclude_if=lambda own: own is None,  # bundles without stay readable by earlier versions
+    )
 
     @model_validator(mode="after")
     def _unambiguous(self) -> Task:

@@ -103,6 +103,10 @@ class ModelSettings(BaseModel):
     image_size: HeightWidth = Field(description="pixels: a side, or HEIGHTxWIDTH")
     fit: Literal["stretch", "crop", "pad"] = Field(description="how images reach that shape")
     background: Colour = Field(description="red,green,blue behind transparency and padding")
+    normalisation: Literal["data", "domain"] = Field(
+        description="pixels less the mean of all training images (data), or of those of each "
+        "task's domain: tasks without an image in common are of different ones"
+    )
     seed: int = Field(ge=0, lt=2**32, description="seed of weights, sampling and augmentation")
 
     def preprocess(self) -> PreprocessConfig:
@@ -161,9 +165,9 @@ class TrainSettings(ModelSettings):
         description="weights to begin with: a bundle (REPOSITORY/NAME or REPOSITORY/NAME/VERSION) "
         "or a torchvision VGG's weights (.pth, .safetensors)"
     )
-    sampler: Literal["paper", "covering", "all"] = Field(
+    sampler: Literal["paper", "covering", "all", "domains"] = Field(
         description="tasks of a step: drawn at random (paper, Algorithm 1), each equally often, "
-        "or all of them"
+        "or all of them; domains: equally many images of every domain, for its own tasks only"
     )
     tasks_per_step: int = Field(ge=1, description="tasks per mini-batch (paper, covering)")
     label_balance: bool = Field(
@@ -282,6 +286,12 @@ class TrainSettings(ModelSettings):
             raise ValueError(
                 "setting 'ema_decay' needs 'recalibration_batches' above 0: averaged weights have "
                 "no running batch-norm statistics of their own"
+            )
+        if self.sampler == "domains" and (self.label_balance or self.scheme == "saliency"):
+            other = "label_balance" if self.label_balance else "scheme"
+            raise ValueError(
+                f"setting 'sampler' is 'domains' and '{other}' is {getattr(self, other)!r}: both "
+                "decide which images train which tasks; change one of them"
             )
         if self.scheme == "saliency" and not (self.shared_start or self.init_from):
             raise ValueError(

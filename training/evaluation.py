@@ -68,7 +68,7 @@ def evaluate(
         resamples: of the bootstrap; 0 for no intervals.
     """
     with progress:
-        predictions = predict(network, images.pixels, advance=progress.update)
+        predictions = predict(network, images.pixels, advance=progress.update, labels=images.labels)
     return Evaluation(
         split,
         len(images),

@@ -14,6 +14,8 @@ from typing import Any
 
 from training.budget import Budget
 from training.config import TrainSettings
+from training.domain_sampler import DomainSampler
+from training.domains import Domains
 from training.optimisation import learning_rate
 from training.samplers import Sampler, make_sampler
 from training.steps import Compute
@@ -39,10 +41,13 @@ class Phase:
 class Phases:
     """Where a run stands: its phase, since when, and the stage of its routes."""
 
-    def __init__(self, settings: TrainSettings, images: int, tasks: int) -> None:
-        """``images`` and ``tasks``: how many there are to train on."""
+    def __init__(
+        self, settings: TrainSettings, images: int, tasks: int, domains: Domains | None = None
+    ) -> None:
+        """``images`` and ``tasks``: how many there are to train on; ``domains``: where images are
+        drawn by them."""
         self._settings = settings
-        self._phases = _phases(settings, images, tasks)
+        self._phases = _phases(settings, images, tasks, domains)
         self._index = 0
         self._start_step = 0
         self._start_s = 0.0
@@ -121,8 +126,14 @@ class Phases:
         return (step - self._start_step) / self.current.budget.total_steps
 
 
-def _phases(settings: TrainSettings, images: int, tasks: int) -> tuple[Phase, ...]:
-    sampler = make_sampler(settings, images, tasks)
+def _phases(
+    settings: TrainSettings, images: int, tasks: int, domains: Domains | None
+) -> tuple[Phase, ...]:
+    sampler = (
+        make_sampler(settings, images, tasks)
+        if domains is None
+        else DomainSampler(domains, settings.batch_size, settings.seed)
+    )
     planned = max(1, round(settings.epochs * sampler.steps_per_epoch))
     if settings.scheme != "saliency":
         only = Budget(planned, settings.time_limit_s)

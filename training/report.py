@@ -69,7 +69,7 @@ def write_report(
         evaluation: of ``network`` on ``images``.
         with_images: whether the worst mistakes are shown; without, no pixel of the data is in it.
     """
-    predictions = predict(network, images.pixels)
+    predictions = predict(network, images.pixels, labels=images.labels)
     tasks = [
         _task(task, predictions[index], images.labels[:, index], images.pixels, with_images)
         for index, task in enumerate(network.tasks)

@@ -21,12 +21,13 @@ from training.config import TrainSettings
 from training.curves import Curves
 from training.decoding import Decoder, ImageSet
 from training.distributed import Processes
+from training.domains import find_domains
 from training.ema import AveragedWeights
 from training.errors import SettingsError
 from training.evaluation import Evaluation, evaluate, with_thresholds
 from training.evidence import start_config
 from training.messages import say
-from training.normalisation import measured
+from training.normalisation import measured, measured_by_domain
 from training.prediction import predict_logits, task_probabilities
 from training.preparation import decode_split, trainable
 from training.progress import progress_display
@@ -232,7 +233,10 @@ def _state_file(request: TrainRequest, processes: Processes) -> StateFile:
 def _network(settings: TrainSettings, dataset: Dataset, images: ImageSet) -> RoutedNetwork:
     """With random weights, and normalisation as the training images want it."""
     spec = measured(settings.preprocess(), images.pixels)
-    config = settings.network(tuple(dataset.tasks), spec)
+    tasks = tuple(dataset.tasks)
+    if settings.normalisation == "domain":
+        tasks = measured_by_domain(tasks, images)
+    config = settings.network(tasks, spec)
     return build(start_config(settings, config), settings.seed)
 
 
@@ -265,6 +269,7 @@ def _finished(
 ) -> RoutedNetwork:
     """The trained network with its final batch-norm statistics and thresholds."""
     settings, network, val = trainer.settings, trainer.network, splits["val"]
+    by_domain = settings.sampler == "domains"
     if trainer.averaged is not None:
         _use_averages(trainer.averaged, trainer, splits["train"], console)
     with progress_display(console, "batch-norm statistics") as progress:
@@ -275,12 +280,13 @@ def _finished(
             settings.batch_size,
             settings.seed,
             progress.update,
+            domains=find_domains(splits["train"].labels) if by_domain else None,
         )
     if not len(val):
         say(console, "note: no validation images: no calibration, every threshold stays at 0.5")
         return network
     with progress_display(console, "thresholds") as progress:
-        logits = predict_logits(network, val.pixels, advance=progress.update)
+        logits = predict_logits(network, val.pixels, advance=progress.update, labels=val.labels)
     tasks = calibrated(network.tasks, logits, val.labels, settings.calibration)
     predictions = task_probabilities(tasks, logits)
     tasks = with_thresholds(tasks, predictions, val.labels, settings.threshold_objective)
@@ -302,6 +308,7 @@ def _use_averages(
             map(trainer.batch, steps),
             trainer.settings.compute,
             lambda done: progress.update(done, SHARED_BATCHES),
+            labels=images.labels,
         )
 
 

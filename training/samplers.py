@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from training.config import TrainSettings
-from training.errors import DataError
+from training.errors import DataError, SettingsError
 
 # Streams of random numbers that must not repeat each other.
 _IMAGES, _TASKS, _AUGMENTATION = 0, 1, 2
@@ -29,6 +29,8 @@ class Batch:
 
     images: NDArray[np.int64]  # [N]
     tasks: tuple[int, ...]
+    labelled_only: bool = False
+    """Every image is asked only the tasks that it has labels of."""
 
 
 class TaskDraw(Protocol):
@@ -72,7 +74,7 @@ class Sampler:
         return Batch(order[start : start + self._batch_size], tasks[position])
 
     def _draw_epoch(self, epoch: int) -> tuple[NDArray[np.int64], Sequence[tuple[int, ...]]]:
-        order = np.random.default_rng([self._seed, _IMAGES, epoch]).permutation(self._images)
+        order = image_order(self._images, self._seed, epoch)
         generator = np.random.default_rng([self._seed, _TASKS, epoch])
         return order, self._draw(self.steps_per_epoch, generator)
 
@@ -129,6 +131,11 @@ class AllDraw:
         return [tuple(range(self.tasks))] * steps
 
 
+def image_order(images: int, seed: int, *which: int) -> NDArray[np.int64]:
+    """A permutation of ``images`` positions: that of an epoch, or of a domain's round."""
+    return np.random.default_rng([seed, _IMAGES, *which]).permutation(images)
+
+
 def step_generator(seed: int, step: int) -> torch.Generator:
     """For what else is drawn in one step: augmentation."""
     draw = np.random.default_rng([seed, _AUGMENTATION, step]).integers(2**62)
@@ -136,10 +143,19 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 
 
 def make_sampler(settings: TrainSettings, images: int, tasks: int) -> Sampler:
-    """The sampler that ``settings.sampler`` names."""
+    """The sampler that ``settings.sampler`` names.
+
+    Raises:
+        SettingsError: one that needs the images' labels too (:mod:`training.domain_sampler`).
+    """
     draws: dict[str, TaskDraw] = {
         "paper": PaperDraw(tasks, settings.tasks_per_step),
         "covering": CoveringDraw(tasks, settings.tasks_per_step),
         "all": AllDraw(tasks),
     }
+    if settings.sampler not in draws:
+        raise SettingsError(
+            f"setting 'sampler' is {settings.sampler!r}, which is for `train` and `refresh` alone; "
+            f"here it may be {', '.join(draws)}"
+        )
     return Sampler(images, settings.batch_size, draws[settings.sampler], settings.seed)

@@ -17,6 +17,8 @@ from training.curves import Curves
 from training.decoding import ImageSet
 from training.distributed import Processes
 from training.divergence import check_finite
+from training.domain_sampler import check_domain_steps
+from training.domains import find_domains
 from training.ema import AveragedWeights
 from training.errors import RunInterruptedError
 from training.evidence import choose_routes, make_room, set_chosen
@@ -63,7 +65,11 @@ class Trainer:
     def __post_init__(self) -> None:
         self.device = self.processes.device(self.settings.device)
         self.network.to(self.device)
-        self.phases = Phases(self.settings, len(self.images), len(self.network.tasks))
+        by_domain = self.settings.sampler == "domains"
+        domains = find_domains(self.images.labels) if by_domain else None
+        if by_domain:
+            check_domain_steps(self.network, self.settings, self.processes.count)
+        self.phases = Phases(self.settings, len(self.images), len(self.network.tasks), domains)
         self.loss_shape = loss_shape(self.settings, self.images.labels, self.device)
         self._start_optimiser()
 
@@ -195,6 +201,7 @@ class Trainer:
                 self.phases.current.compute,
                 self.loss_shape,
                 self.settings.precision,
+                labelled_only=batch.labelled_only,
             )
         loss = loss * self.processes.weight(labels, part)
         self.optimiser.zero_grad(set_to_none=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"pack:{path}"
 
 
-def publish(root: Path, **parts: dict[str, object]) -> Repository:
+def publish(root: Path, **parts: Any) -> Repository:
     repository = Repository(root)
     repository.publish(NAME, make_network(OLD, **parts), {"tasks": {}}, "# squares\n")
     return repository
@@ -88,7 +89,7 @@ NOTHING = dict.fromkeys(FORWARDS, False)
     ],
 )  # fmt: skip
 def test_whatever_a_new_task_has_of_its_own_no_bit_of_an_old_answer_moves(
-    source: str, tmp_path: Path, parts: dict[str, dict[str, object]], flags: tuple[str, ...],
+    source: str, tmp_path: Path, parts: dict[str, Any], flags: tuple[str, ...],
     own: bool,
 ) -> None:  # fmt: skip
     repository = publish(tmp_path, **{"backbone": {"arch": "small_cnn_bn"}} | parts)
