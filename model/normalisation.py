@@ -34,6 +34,11 @@ def domain_tables(config: ModelConfig) -> tuple[Tensor, Tensor, tuple[int, ...]]
     )
 
 
+def normalised(images: Tensor, own: Normalisation) -> Tensor:
+    """uint8 [N, H, W, 3] -> float [N, 3, H, W] less the mean, over the deviation."""
+    return (images.permute(0, 3, 1, 2) - _table([own.mean])) / _table([own.std])
+
+
 def pixel_levels(mean: Tensor, std: Tensor) -> Tensor:
     """float32 [domains, 3, 256]: what normalisation makes of every value of a pixel.
 

@@ -83,7 +83,7 @@ def test_forms_of_values(name: str, given: Any, meant: Any) -> None:
         ({"epochs": "many"}, "setting 'epochs' is 'many'"),
         ({"epochs": -1}, "setting 'epochs' is -1: .*greater than 0"),
         ({"batch_size": 1}, "setting 'batch_size' is 1"),
-        ({"sampler": "random"}, "setting 'sampler' is 'random': .*'paper', 'covering' or 'all'"),
+        ({"sampler": "random"}, "setting 'sampler' is 'random': .*'covering', 'all' or 'domains'"),
         ({"kep": 0.5}, "unknown setting 'kep'; did you mean 'keep'"),
         ({"keep": 2}, r"setting 'keep' is 2\.0: .*less than or equal to 1$"),
         ({"width": 100}, r"setting 'width' is 100\.0"),

@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.network import RoutedNetwork
+from model.normalisation import normalised
 from model.preprocess import Pixels
+from model.tasks import Normalisation
 
 _BATCH = 128
 Advance = Callable[[int, int], None]
@@ -58,6 +60,7 @@ class PixelFeatures:
     network: RoutedNetwork
     pixels: Pixels
     flip: bool
+    own: Normalisation | None = None
 
     def __len__(self) -> int:
         return len(self.pixels) * (2 if self.flip else 1)
@@ -66,7 +69,7 @@ class PixelFeatures:
         images = self.pixels[rows % len(self.pixels)]
         mirrored = rows >= len(self.pixels)
         images[mirrored] = images[mirrored, :, ::-1]
-        return self.network.normalise(torch.from_numpy(images))
+        return _input(self.network, images, self.own)
 
 
 def first_routed(network: RoutedNetwork) -> int:
@@ -82,21 +85,23 @@ def prefix_features(
     folder: Path,
     *,
     flip: bool = False,
+    own: Normalisation | None = None,
     advance: Advance = lambda done, total: None,
 ) -> Features:
     """Features of ``pixels`` [N, H, W, 3]; with ``flip`` of the mirrored images behind them.
 
     Args:
+        own: the new tasks' normalisation; None: the model's.
         source: equal for equal images in equal order; part of the entry's key.
         folder: where entries are kept.
     """
     if first_routed(network) == 0:
-        return PixelFeatures(network, pixels, flip)
-    stem = folder / _key(network, source, flip)
+        return PixelFeatures(network, pixels, flip, own)
+    stem = folder / _key(network, source, flip, own)
     values, about = stem.with_suffix(".f32"), stem.with_suffix(".json")
     if not about.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        _write(values, about, _computed(network, pixels, flip, advance))
+        _write(values, about, _computed(network, pixels, flip, own, advance))
     shape = tuple(json.loads(about.read_text(encoding="utf-8"))["shape"])
     if not shape[0]:  # an empty file cannot be mapped
         return MappedFeatures(np.empty(shape, np.float32))
@@ -104,7 +109,11 @@ def prefix_features(
 
 
 def _computed(
-    network: RoutedNetwork, pixels: Pixels, flip: bool, advance: Advance
+    network: RoutedNetwork,
+    pixels: Pixels,
+    flip: bool,
+    own: Normalisation | None,
+    advance: Advance,
 ) -> Iterator[NDArray[np.float32]]:
     """Blocks [n, H, W, units]; pooled, [n, 1, 1, units], where no layer is routed."""
     end = first_routed(network)
@@ -114,7 +123,7 @@ def _computed(
             images = np.array(pixels[start : start + _BATCH])
             images = np.ascontiguousarray(images[:, :, ::-1]) if mirrored else images
             with torch.inference_mode():
-                x = network.normalise(torch.from_numpy(images))
+                x = _input(network, images, own)
                 for layer in list(network.layers)[:end]:
                     x = layer.forward_units(x, None, None, 0)
                 if end == len(network.layers):
@@ -124,8 +133,14 @@ def _computed(
             yield x.permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def _key(network: RoutedNetwork, source: str, flip: bool) -> str:
-    digest = hashlib.sha256(f"{source} {network.config.preprocess.id} {flip}".encode())
+def _input(network: RoutedNetwork, images: Pixels, own: Normalisation | None) -> Tensor:
+    pixels = torch.from_numpy(images)
+    return network.normalise(pixels) if own is None else normalised(pixels, own)
+
+
+def _key(network: RoutedNetwork, source: str, flip: bool, own: Normalisation | None) -> str:
+    about = f"{source} {network.config.preprocess.id} {flip}"
+    digest = hashlib.sha256((about if own is None else f"{about} {own}").encode())
     for layer in list(network.layers)[: first_routed(network)]:
         for tensor in layer.state_dict().values():
             digest.update(tensor.contiguous().numpy().data)

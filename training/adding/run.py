@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from model.bundle import CARD, Bundle
 from model.errors import ConfigError
 from model.network import RoutedNetwork
 from model.repository import Repository
-from model.tasks import Task
+from model.tasks import Normalisation, Task
 from training.adding.features import Features, first_routed, prefix_features
 from training.adding.figures import Added, card_with, metrics_with
 from training.adding.settings import AddSettings
@@ -30,6 +30,7 @@ from training.errors import DataError
 from training.evaluation import with_thresholds
 from training.messages import say
 from training.metrics import TaskFigures, task_figures
+from training.normalisation import measured
 from training.prediction import task_probabilities
 from training.preparation import decode_split
 from training.progress import progress_display
@@ -88,11 +89,14 @@ def add_tasks(request: AddRequest, console: Console) -> AddedVersion:
     dataset = _new_tasks(request, version, bundle)
     for line in dataset.notes:
         say(console, f"note: {line}")
-    images, data = _features(request, parent, dataset, console)
+    sets = _decoded(request, parent, dataset, console)
+    own = _normalisation(parent, request.settings, sets["train"])
+    data = _features(request, parent, dataset, sets, own, console)
 
     settings, parts = request.settings, task_parts(parent)
     found: list[Added] = []
-    for index, task in enumerate(dataset.tasks):
+    for index, asked in enumerate(dataset.tasks):
+        task = asked.model_copy(update={"normalisation": own})
         labelled = {split: data[split].of_task(index) for split in SPLITS}
         note = partial(_note, console, task.name)
         part = train_part(parent, task, labelled["train"], labelled["val"], settings, note)
@@ -100,7 +104,8 @@ def add_tasks(request: AddRequest, console: Console) -> AddedVersion:
         parts.append(part)
         found.append(added)
     grown = assemble(parent, parts)
-    check_unmoved(parent, grown, images)
+    held_out = next(sets[split] for split in ("test", "val", "train") if len(sets[split]))
+    check_unmoved(parent, grown, held_out)
     about = {
         "parent": version,
         "source": dataset.source,
@@ -174,29 +179,54 @@ def _valid(task: Task) -> Task:
     return Task.model_validate(task.model_dump())
 
 
-def _features(
+def _decoded(
     request: AddRequest, parent: RoutedNetwork, dataset: Dataset, console: Console
-) -> tuple[ImageSet, dict[Split, _SplitData]]:
-    """Held-out images, to look at old tasks' answers with, and every split's features."""
+) -> dict[Split, ImageSet]:
     unreadable = UnreadableImages(request.max_unreadable_share)
+    spec = parent.config.preprocess
+    return {
+        split: decode_split(request.decoder, dataset, split, spec, console, unreadable)
+        for split in SPLITS
+    }
+
+
+def _normalisation(
+    parent: RoutedNetwork, settings: AddSettings, images: ImageSet
+) -> Normalisation | None:
+    """Of the new tasks: where the parent's have their own, that of ``like``, or of ``images``."""
+    if settings.like:
+        return parent.tasks[parent.tasks.position(settings.like)].normalisation
+    if all(task.normalisation is None for task in parent.tasks):
+        return None
+    found = measured(parent.config.preprocess, images.pixels)
+    return Normalisation(mean=found.mean, std=found.std)
+
+
+def _features(
+    request: AddRequest,
+    parent: RoutedNetwork,
+    dataset: Dataset,
+    sets: Mapping[Split, ImageSet],
+    own: Normalisation | None,
+    console: Console,
+) -> dict[Split, _SplitData]:
+    """Every split's features."""
     flip = request.settings.flip
     folder = request.work_dir / FEATURES_FOLDER
-    sets: dict[Split, ImageSet] = {}
     data: dict[Split, _SplitData] = {}
-    for split in SPLITS:
-        spec = parent.config.preprocess
-        images = decode_split(request.decoder, dataset, split, spec, console, unreadable)
+    for split, images in sets.items():
         mirrored = flip and split == "train"
         source = f"{dataset.digest} {split} {dataset.indices(split).tolist()} {len(images)}"
         with progress_display(console, f"features of {split}") as progress:
             features = prefix_features(
-                parent, images.pixels, source, folder, flip=mirrored, advance=progress.update
-            )
+                parent, images.pixels, source, folder,
+                flip=mirrored, own=own, advance=progress.update,
+            )  # fmt: skip
         labels = np.concatenate([images.labels] * (2 if mirrored else 1))
-        sets[split], data[split] = images, _SplitData(features, labels)
+        data[split] = _SplitData(features, labels)
     if first_routed(parent):
         say(console, f"features of the frozen layers are kept in {folder}")
-    return next(sets[split] for split in ("test", "val", "train") if len(sets[split])), data
+    return data
 
 
 def _decided(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from model.network import RoutedNetwork
 from model.repository import Repository
 from model.rows import RowBatch
 from model.strategies import STRATEGIES, Strategy, make_forward
-from model.tasks import Task
+from model.tasks import Normalisation, Task
 from tests.model.networks import make_network, random_images
 from training.cli import main
 
@@ -99,6 +100,33 @@ def test_whatever_a_new_task_has_of_its_own_no_bit_of_an_old_answer_moves(
     assert after.config.generations == (3, 1, 1)
     assert (after.computed_by[3] == 3) == own
     assert moved(before, after, ("bright", "size", "old")) == NOTHING
+
+
+@pytest.mark.parametrize("layers", ["all", "last:1"])
+def test_a_task_of_another_domain_has_its_own_normalisation(
+    source: str, tmp_path: Path, layers: str
+) -> None:
+    repository = Repository(tmp_path)
+    dark = Normalisation(mean=(0.1, 0.1, 0.1), std=(0.1, 0.1, 0.1))
+    tasks = [task.model_copy(update={"normalisation": dark}) for task in OLD]
+    routing = {"routed_layers": layers}
+    parent = make_network(tasks, backbone={"arch": "small_cnn"}, routing=routing)
+    repository.publish(NAME, parent, {"tasks": {}}, "# squares\n")
+    assert add(tmp_path, source, "left", "--route", "random") == 0
+    assert add(tmp_path, source, "light", "--route", "like:old") == 0
+    after = repository.read(NAME, 3).network()
+    measured = after.tasks[3].normalisation
+    assert measured is not None
+    assert measured.mean == pytest.approx((0.5, 0.5, 0.5), abs=0.02)  # of noise
+    assert after.tasks[4].normalisation == dark
+    assert after.computed_by == (0, 1, 2, 3, 2)
+    assert moved(parent, after, ("bright", "size", "old")) == NOTHING
+    found = repository.read(NAME, 3).metrics["tasks"]
+    assert main(["evaluate", "--data", source, "--repository", str(tmp_path), "--name", NAME,
+                 "--json", str(tmp_path / "again.json")]) == 0  # fmt: skip
+    again = json.loads((tmp_path / "again.json").read_text())["tasks"]
+    for task in ("left", "light"):
+        assert again[task]["average_precision"] == pytest.approx(found[task]["average_precision"])
 
 
 @pytest.fixture
