@@ -1,10 +1,10 @@
 """What a bulk job costs beside its engine: rows per second of the job, and of the engine alone.
 
     python -m benchmarks.bulk
-    python -m benchmarks.bulk --image-size 28 --images 4000
 
-Both in one process, one after the other in every round, on the same version, tasks, images, threads
-and batch size: the engine on images that are decoded and in memory, the job from files to files.
+On networks of ``benchmarks.engine``, all tasks of every image. Ways take turns in every round, in
+one process, with the same version, images and threads: the engine on images that are decoded and in
+memory, the job from JPEG files to files of answers.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import typer
 
 from benchmarks.bundles import BundleSpec, ensure
-from benchmarks.images import jpeg
+from benchmarks.images import jpegs
 from benchmarks.report import RESULTS, Report
-from model.preprocess import load_image
+from model.preprocess import Pixels, load_image
 from model.rows import RowBatch
-from service.bulk.decoding import DecodedImage
 from service.bulk.inputs import parts
 from service.bulk.journal import Journal, Plan
 from service.bulk.part_scorer import BulkOptions, PartScorer, load_model
@@ -34,16 +35,27 @@ from service.bulk.writers import FORMATS, Format
 from service.core.run_options import RunOptions
 from service.core.served import ServedModel
 
+ENGINE, ONE_BY_ONE = "engine", "engine, image by image"
 DISTINCT = 64
+# A job of millions fills its pipeline once; one of a few seconds must not be judged by that.
+BATCHES = 16
 
 
-def write_images(folder: Path, count: int, edge: int) -> Path:
-    """JPEG files of few pictures: what a file costs depends on its size, not on its novelty."""
-    pictures = [jpeg(seed, edge, edge) for seed in range(min(DISTINCT, count))]
-    folder.mkdir()
-    for index in range(count):
-        (folder / f"{index:06}.jpg").write_bytes(pictures[index % len(pictures)])
-    return folder
+@dataclass(frozen=True)
+class Cell:
+    """A network, and the JPEG files for it."""
+
+    spec: BundleSpec
+    edge: int  # px, square
+    images: int  # at least; always enough for BATCHES batches
+
+
+# Dear tails; cheap tails, beside which all else weighs more; the same from photographs.
+CELLS = (
+    Cell(BundleSpec(image_size=64, routed_layers="all"), 160, 512),
+    Cell(BundleSpec(image_size=64, routed_layers="last:2"), 160, 1024),
+    Cell(BundleSpec(image_size=224, routed_layers="last:2"), 500, 128),
+)
 
 
 @dataclass(frozen=True)
@@ -55,105 +67,156 @@ class Cost:
     """By the processor time of all threads: other programs on the machine hardly change it."""
 
 
-def engine_cost(model: ServedModel, images: Sequence[DecodedImage], batch: int) -> Cost:
-    """The forward alone, on decoded images in batches of ``batch``."""
-    tasks = range(len(model.tasks))
-    stacked = torch.stack([torch.from_numpy(image.pixels) for image in images])
+def cost(rows: int, run: Callable[[], object]) -> Cost:
+    """Of ``run``, which scores so many rows."""
     began, cpu_began = time.perf_counter(), time.process_time()
-    with torch.inference_mode():
-        for start in range(0, len(images), batch):
-            model.forward(RowBatch.all_pairs(stacked[start : start + batch], tasks))
-    rows = len(images) * len(tasks)
+    run()
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
     return Cost(rows / seconds, rows / cpu_seconds)
 
 
-def job_cost(model: ServedModel, plan: Plan, options: BulkOptions, out: Path) -> Cost:
-    """The job of ``plan`` from files to files, with the same loaded model."""
-    journal = Journal(out)
-    with journal.locked():
-        plan = journal.begin(plan, parts(plan.input, plan.images_per_part))
-        began, cpu_began = time.perf_counter(), time.process_time()
-        scorer = PartScorer(out, plan, options, model)
-        rows = sum(counts.rows for _, counts in scorer.score(journal.pending(plan)))
-        scorer.close()
-        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
-    return Cost(rows / seconds, rows / cpu_seconds)
+def run_engine(model: ServedModel, pixels: Sequence[Pixels], batch: int) -> None:
+    """The forward alone, in batches of ``batch`` images."""
+    tasks = range(len(model.tasks))
+    stacked = torch.from_numpy(np.stack(pixels))
+    with torch.inference_mode():
+        for start in range(0, len(pixels), batch):
+            model.forward(RowBatch.all_pairs(stacked[start : start + batch], tasks))
+
+
+def run_job(
+    model: ServedModel, options: BulkOptions, photos: Path, kind: Format, batch: int
+) -> None:
+    """A whole job from files to files, with a model that is loaded already."""
+    with tempfile.TemporaryDirectory(dir=photos.parent) as out:
+        plan = Plan(
+            input=str(photos),
+            tasks=model.tasks.names,
+            model=model.name,
+            version=model.version,
+            digest=model.digest,
+            format=kind,
+            images_per_part=4096,
+            batch_images=batch,
+        )
+        journal = Journal(Path(out))
+        with journal.locked():
+            plan = journal.begin(plan, parts(plan.input, plan.images_per_part))
+            scorer = PartScorer(Path(out), plan, options, model)
+            for _ in scorer.score(journal.pending(plan)):
+                pass
+            scorer.close()
+
+
+def measure(
+    model: ServedModel, options: BulkOptions, edge: int, images: int, rounds: int
+) -> dict[str, Any]:
+    """Costs of every way in every round, and of decoding alone."""
+    tasks = len(model.tasks)
+    batch = Scorer(model, range(tasks)).best_batch()
+    images = max(images, BATCHES * batch)
+    with tempfile.TemporaryDirectory() as place:
+        photos = write_images(Path(place) / "photos", images, edge)
+        began = time.process_time()
+        pixels = [
+            load_image(path.read_bytes(), model.config.preprocess).pixels
+            for path in sorted(photos.iterdir())
+        ]
+        decode_cpu_s = (time.process_time() - began) / images
+        few = pixels[: max(1, images // 8)]  # this way is the slowest
+        ways: dict[str, tuple[int, Callable[[], None]]] = {
+            ENGINE: (images, lambda: run_engine(model, pixels, batch)),
+            ONE_BY_ONE: (len(few), lambda: run_engine(model, few, 1)),
+        }
+        for kind in FORMATS:
+            ways[f"job, {kind}"] = images, partial(run_job, model, options, photos, kind, batch)
+        costs: dict[str, list[Cost]] = {name: [] for name in ways}
+        for _ in range(rounds):
+            for name, (count, run) in ways.items():
+                costs[name].append(cost(count * tasks, run))
+    return {
+        "model": model.name, "edge": edge, "images": images, "batch": batch, "tasks": tasks,
+        "decode_cpu_s_per_image": decode_cpu_s,
+        "costs": {name: [asdict(one) for one in found] for name, found in costs.items()},
+    }  # fmt: skip
+
+
+def write_images(folder: Path, count: int, edge: int) -> Path:
+    """JPEG files of few pictures: what a file costs depends on its size, not on its novelty."""
+    pictures = jpegs(min(DISTINCT, count), edge, edge)
+    folder.mkdir()
+    for index in range(count):
+        (folder / f"{index:06}.jpg").write_bytes(pictures[index % len(pictures)])
+    return folder
+
+
+def to_engine(result: dict[str, Any], way: str, figure: str) -> float:
+    """Median over rounds of a figure's ratio to the engine's in the same round."""
+    rounds = zip(result["costs"][way], result["costs"][ENGINE], strict=True)
+    ratios: list[float] = [one[figure] / engine[figure] for one, engine in rounds]
+    return statistics.median(ratios)
+
+
+def decode_bound(result: dict[str, Any]) -> float:
+    """The ratio of processor times of a job that did nothing but decode and run the engine."""
+    per_cpu_s = statistics.median(one["rows_per_cpu_s"] for one in result["costs"][ENGINE])
+    engine_cpu_s = result["tasks"] / per_cpu_s  # of an image
+    return float(engine_cpu_s / (engine_cpu_s + result["decode_cpu_s_per_image"]))
+
+
+def table(result: dict[str, Any]) -> list[list[object]]:
+    """A line for each way."""
+    return [
+        [
+            way,
+            statistics.median(one["rows_per_s"] for one in found),
+            to_engine(result, way, "rows_per_s"),
+            statistics.median(one["rows_per_cpu_s"] for one in found),
+            to_engine(result, way, "rows_per_cpu_s"),
+        ]
+        for way, found in result["costs"].items()
+    ]
+
+
+def write_report(folder: Path, results: Sequence[dict[str, Any]], threads: int) -> None:
+    report = Report(folder, f"Bulk: a job beside its engine, {threads} threads")
+    report.text(
+        "`engine`: the forward alone, images decoded and in memory, in the batches that the job "
+        "has; `image by image`: as `benchmarks.engine` asks it. `job`: from JPEG files to files of "
+        "answers, with the same loaded model. Ways take turns in every round; medians over rounds, "
+        "of rates and of their ratios within a round. CPU s: processor time of all threads, which "
+        "other programs on the machine hardly change."
+    )
+    for result in results:
+        report.section(f"{result['model']}, files of {result['edge']} px")
+        report.table(
+            ["way", "rows/s", "of the engine", "rows per CPU s", "of the engine's"], table(result)
+        )
+        report.text(
+            f"{result['images']} files, all {result['tasks']} tasks of each, batches of "
+            f"{result['batch']}. Decoding takes {1000 * result['decode_cpu_s_per_image']:.2f} ms "
+            "of processor time a file: where the engine keeps every processor busy, no job that "
+            f"decodes there can reach more than {decode_bound(result):.3f} of it."
+        )
+    report.write({"threads": threads, "cells": list(results)})
 
 
 def main(
-    images: Annotated[int, typer.Option(help="files of the job")] = 1024,
-    edge: Annotated[int, typer.Option(help="of the files, px")] = 160,
-    image_size: Annotated[int, typer.Option(help="of the network, px")] = 64,
-    tasks: int = 40,
-    keep: float = 0.4,
-    routed_layers: str = "all",
     threads: Annotated[int, typer.Option(help="of the engine")] = 2,
     rounds: int = 5,
     out: Annotated[Path | None, typer.Option(help="folder for the result")] = None,
 ) -> None:
-    """Measure both ways in turn and write table and raw figures."""
-    spec = BundleSpec(tasks, keep, image_size, routed_layers)
-    options = BulkOptions(str(ensure(spec)), RunOptions(strategy="subnet", workers=threads))
-    model = load_model(spec.model, None, options)
-    batch = Scorer(model, range(tasks)).best_batch()
-    formats: tuple[Format, ...] = tuple(FORMATS)
-    costs: dict[str, list[Cost]] = {"engine": [], **{name: [] for name in formats}}
-    with tempfile.TemporaryDirectory() as place:
-        photos = write_images(Path(place) / "photos", images, edge)
-        decoded = [
-            DecodedImage(path.name, load_image(path.read_bytes(), model.config.preprocess).pixels)
-            for path in sorted(photos.iterdir())
-        ]
-        for number in range(rounds):
-            costs["engine"].append(engine_cost(model, decoded, batch))
-            for kind in formats:
-                plan = Plan(
-                    input=str(photos),
-                    tasks=model.tasks.names,
-                    model=model.name,
-                    version=model.version,
-                    digest=model.digest,
-                    format=kind,
-                    images_per_part=4096,
-                    batch_images=batch,
-                )
-                out_dir = Path(place) / f"{kind}-{number}"
-                costs[kind].append(job_cost(model, plan, options, out_dir))
-            print({name: round(of[-1].rows_per_cpu_s) for name, of in costs.items()}, flush=True)
-    about = {"images": images, "edge": edge, "batch": batch, "threads": threads}
-    write_report(out or RESULTS / "bulk", spec, costs, about)
-
-
-def write_report(
-    folder: Path, spec: BundleSpec, costs: dict[str, list[Cost]], about: dict[str, Any]
-) -> None:
-    report = Report(folder, f"Bulk: {spec.model}, {about['threads']} threads")
-    engine = costs["engine"]
-    rows = []
-    for name, found in costs.items():
-        pairs = list(zip(found, engine, strict=True))
-        rows.append(
-            [
-                name,
-                statistics.median(one.rows_per_s for one in found),
-                statistics.median(one.rows_per_s / other.rows_per_s for one, other in pairs),
-                statistics.median(one.rows_per_cpu_s for one in found),
-                statistics.median(
-                    one.rows_per_cpu_s / other.rows_per_cpu_s for one, other in pairs
-                ),
-            ]
+    """Measure every cell and write tables and raw figures."""
+    results = []
+    for cell in CELLS:
+        options = BulkOptions(
+            str(ensure(cell.spec)), RunOptions(strategy="subnet", workers=threads)
         )
-    report.table(["way", "rows/s", "of the engine", "rows per CPU s", "of the engine's"], rows)
-    report.text(
-        f"{about['images']} JPEG files of {about['edge']} x {about['edge']} px, batches of "
-        f"{about['batch']} images. `engine`: the forward alone, images decoded and in memory; the "
-        "others: a bulk job from files to files of that format, with the same loaded model. In "
-        "turn in every round; medians over rounds, of rates and of their ratios within a round. "
-        "CPU s: processor time of all threads, which other programs on the machine hardly change."
-    )
-    raw = {name: [asdict(one) for one in found] for name, found in costs.items()}
-    report.write({"costs": raw, "about": about, "model": spec.model})
+        model = load_model(cell.spec.model, None, options)
+        results.append(measure(model, options, cell.edge, cell.images, rounds))
+        for way, *figures in table(results[-1]):
+            print(cell.spec.model, way, *(f"{figure:.3f}" for figure in figures), flush=True)
+    write_report(out or RESULTS / "bulk", results, threads)
 
 
 if __name__ == "__main__":

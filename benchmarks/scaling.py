@@ -4,7 +4,8 @@
 
 Each process is a replica as an orchestrator would start it: its own copy of the model, one thread,
 one port. All are asked at the same time, each by clients of its own, for all tasks of a picture.
-The rows/s of one thread, and what a second process adds, are what docs/sizing.md reckons with.
+The rows/s of one thread, and what a second process adds, are what docs/sizing.md reckons with:
+``python -m benchmarks.sizing --write docs/sizing.md`` takes them over.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def _write(
             for row in rows
         ],
     )
-    report.write({"bundle": spec.model, "seconds": seconds, "rows": rows})
+    report.write({"bundle": spec.model, "tasks": spec.tasks, "seconds": seconds, "rows": rows})
 
 
 if __name__ == "__main__":

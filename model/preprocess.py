@@ -39,6 +39,15 @@ class ImageLimits:
     max_bytes: int = 20_000_000
     max_pixels: int = 25_000_000
 
+    def check_bytes(self, size: int) -> None:
+        """Raise ImageTooLargeError for a file of ``size`` bytes that is too large."""
+        if size > self.max_bytes:
+            raise ImageTooLargeError(
+                f"the image has {size} bytes; the limit is {self.max_bytes} (max_image_bytes)",
+                bytes=size,
+                max_image_bytes=self.max_bytes,
+            )
+
 
 @dataclass(frozen=True)
 class LoadedImage:
@@ -62,12 +71,7 @@ def load_image(
         InvalidImageError: empty, truncated or damaged.
     """
     limits = limits or ImageLimits()
-    if len(data) > limits.max_bytes:
-        raise ImageTooLargeError(
-            f"the image has {len(data)} bytes; the limit is {limits.max_bytes} (max_image_bytes)",
-            bytes=len(data),
-            max_image_bytes=limits.max_bytes,
-        )
+    limits.check_bytes(len(data))
     opened = open_image(data)
     width, height = opened.image.size
     if width * height > limits.max_pixels:

@@ -13,6 +13,7 @@ from typing import get_args
 from rich.console import Console
 
 from model.errors import ConfigError, TaskRouteError, UnknownTaskError
+from model.location import is_url, local_path
 from model.preprocess import ImageLimits
 from service.bulk.errors import BulkUsageError
 from service.bulk.job import Outcome, Request, run_job
@@ -97,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--version", type=_positive, help="of the model; by default what LATEST names at the start")
     add("--input", required=True, metavar="SOURCE",
         help="a directory of images or of tar shards, a tar file, or a URL (s3://bucket/prefix)")
-    add("--out", required=True, type=Path, metavar="DIR", help="folder for the output files")
+    add("--out", required=True, type=_folder, metavar="DIR", help="folder for the output files")
     add("--tasks", help="names or group:NAME, with commas; by default all")
     add("--format", choices=get_args(Format), default="parquet", help="of the output files")
     add("--images-per-part", type=_positive, default=4096, metavar="N",
@@ -109,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how batches are run; auto measures")
     add("--precision", choices=get_args(Precision), default="float32", help="of the convolutions")
     add("--threads", type=_number, default=0, metavar="N",
-        help="of the engine; 0: the container's CPU quota")
+        help="of the engine; 0: the container's CPU quota, or 1 for each Ray worker")
     add("--decode-threads", type=_number, default=0, metavar="N",
         help="that read and decode images; 0: as many as processors; more for an object store")
     add("--max-image-bytes", type=_positive, default=limits.max_bytes, metavar="N",
@@ -122,6 +123,15 @@ def _parser() -> argparse.ArgumentParser:
         help="of the cluster; auto: the one this machine is part of; empty: start one here")
     # fmt: on
     return parser
+
+
+def _folder(text: str) -> Path:
+    if is_url(text):
+        raise argparse.ArgumentTypeError(
+            f"{text} is no folder: parts are renamed into place, so write to a disk, or to a mount "
+            "that can rename, and copy them from there"
+        )
+    return local_path(text)
 
 
 def _number(text: str) -> int:
@@ -139,4 +149,5 @@ def _positive(text: str) -> int:
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough, while it tidies up
     raise KeyboardInterrupt

@@ -13,21 +13,25 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from model.preprocess import ImageLimits
 from service.bulk.errors import BulkError, BulkUsageError
 from service.bulk.inputs import Part
 from service.bulk.writers import Format, publish
+from service.core.run_options import Precision
 
 FOLDER = ".bulk"
 
 
 class Plan(BaseModel):
-    """What decides the output's bytes."""
+    """What decides the output. (Its last digits may differ with another strategy or number of
+    threads, so these are not part of it.)"""
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,6 +44,9 @@ class Plan(BaseModel):
     images_per_part: int
     batch_images: int
     """0 in what is asked for: to be measured when the job begins."""
+    precision: Precision = "float32"
+    max_image_bytes: int = ImageLimits.max_bytes
+    max_image_pixels: int = ImageLimits.max_pixels
     parts: int = 0
 
 
@@ -120,7 +127,8 @@ class Journal:
     def staging(self, index: int) -> Path:
         """Where this process writes a part; what a killed one left there is overwritten or gone
         with :meth:`tidy`."""
-        return self._folder / f"{index:06}-{os.getpid()}.part"
+        # Containers on several machines share process ids, and with Ray this folder.
+        return self._folder / f"{index:06}-{socket.gethostname()}-{os.getpid()}.part"
 
     def finish(self, plan: Plan, index: int, staged: Path, counts: Counts) -> None:
         """Show a complete part. The counts come first: a file without them cannot be seen."""

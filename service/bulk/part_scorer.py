@@ -28,7 +28,8 @@ _BATCHES_AHEAD = 3
 
 @dataclass(frozen=True)
 class BulkOptions:
-    """How a process scores; nothing here changes what is written."""
+    """How a process scores. The plan has what decides the output, precision and limits; the rest
+    changes its last digits at most."""
 
     repository: str
     run: RunOptions = field(default_factory=RunOptions)
@@ -51,6 +52,11 @@ def load_model(name: str, version: int | None, options: BulkOptions) -> ServedMo
     run = RunOptions(**{**vars(options.run), "workers": threads})
     loader = RepositorySources(options.repository, run).of(name)
     return loader.load(loader.published(version))
+
+
+def latest_version(name: str, options: BulkOptions) -> int:
+    """What LATEST names now."""
+    return RepositorySources(options.repository, options.run).of(name).published().version
 
 
 class PartScorer:
@@ -114,7 +120,7 @@ class PartScorer:
                 raise BulkError(f"stopped: {error}; the same command goes on") from error
             finally:
                 pool.shutdown(wait=True)
-                output.abandon()
+                output.discard()
 
 
 class _Output:
@@ -127,19 +133,20 @@ class _Output:
         self._file: PartFile | None = None
         self._images = self._failed = self._rows = 0
 
-    def abandon(self) -> None:
-        """Let go of a file that nobody will finish."""
+    def discard(self) -> None:
+        """Let go of a file that nobody will finish, and of the room that it takes."""
         if self._file is not None:
-            self._file.close()
+            self._file.discard()
+            self._staged.unlink(missing_ok=True)
 
     def take(
         self, batch: Batch, answers: Sequence[ImageAnswer | ImageFailure]
     ) -> tuple[int, Counts] | None:
         """Write a batch; the part's number and counts if that was its last one."""
         index = batch.part.index
-        staged = self._journal.staging(index)
         if self._file is None:
-            self._file = open_part(self._plan.format, staged, self._model, self._tasks)
+            self._staged = self._journal.staging(index)
+            self._file = open_part(self._plan.format, self._staged, self._model, self._tasks)
             self._images = self._failed = self._rows = 0
         self._file.write(answers)
         for answer in answers:
@@ -153,5 +160,5 @@ class _Output:
         self._file.close()
         self._file = None
         counts = Counts(images=self._images, failed=self._failed, rows=self._rows)
-        self._journal.finish(self._plan, index, staged, counts)
+        self._journal.finish(self._plan, index, self._staged, counts)
         return index, counts

@@ -53,10 +53,14 @@ class Progress:
         self._added += images
         self._show()
 
-    def part_done(self) -> None:
-        """One more file is there."""
+    def part_done(self, images: int = 0) -> None:
+        """One more file is there, with ``images`` that :meth:`advance` was not told of."""
         self._parts += 1
-        self._show()
+        self.advance(images)
+
+    def say(self, text: str) -> None:
+        """Something that a person should know."""
+        self._console.print(text, highlight=False, markup=False)
 
     def _show(self) -> None:
         now = self._clock()

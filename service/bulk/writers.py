@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -32,6 +33,10 @@ class PartFile(Protocol):
 
     def close(self) -> None:
         """Everything is on its way to the disk."""
+        ...
+
+    def discard(self) -> None:
+        """Let go of a file that nobody will finish; never raises."""
         ...
 
 
@@ -78,6 +83,10 @@ class JsonLinesFile:
 
     def close(self) -> None:
         self._file.close()
+
+    def discard(self) -> None:
+        with suppress(OSError):  # what waits may not fit on the disk
+            self._file.close()
 
     def _line(self, answer: ImageAnswer | ImageFailure) -> dict[str, Any]:
         if isinstance(answer, ImageFailure):
@@ -132,6 +141,12 @@ class ParquetFile:
         if self._waiting:
             self._flush()
         self._writer.close()
+
+    def discard(self) -> None:
+        self._waiting = []
+        with suppress(OSError):
+            self._writer.close()
+        self._writer.is_open = False  # else it tries again, and complains, when it is collected
 
     def _flush(self) -> None:
         table = self._pa.Table.from_arrays(self._columns(self._waiting), schema=self._schema)

@@ -26,7 +26,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
 
 def write_shard(path: Path, files: Mapping[str, bytes]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as archive:
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
         for name, data in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)

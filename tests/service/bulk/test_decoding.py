@@ -11,6 +11,7 @@ import pytest
 from model.config import PreprocessConfig
 from model.preprocess import ImageLimits
 from service.bulk.decoding import BatchReader
+from service.bulk.errors import BulkError
 from service.bulk.inputs import LocalPlace, parts
 from tests.service.bulk.photos import contents, write_folder
 from tests.service.pictures import picture
@@ -57,7 +58,7 @@ def test_a_fault_of_the_place_is_no_fault_of_an_image(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(LocalPlace, "read", away)
-    with pytest.raises(OSError, match="Input/output"):
+    with pytest.raises(BulkError, match=r"00000\.png of the input cannot be read: .*Input/output"):
         list(reader.batches(parts(str(tmp_path), 100), 4))
 
 
@@ -66,7 +67,7 @@ def test_no_more_than_so_many_images_are_read_ahead(
 ) -> None:
     read = []
 
-    def counted(_: LocalPlace, name: str) -> bytes:
+    def counted(_: LocalPlace, name: str, limits: ImageLimits) -> bytes:
         read.append(name)
         return picture(seed=0)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from model.preprocess import ImageLimits
 from model.repository import Repository
 from service.bulk import part_scorer
 from service.bulk.cli import main
@@ -33,11 +36,16 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_folder(tmp_path_factory.mktemp("photos"), contents(COUNT))
 
 
-def run(repository: Path, source: Path, out: Path, **changes: Any) -> Outcome:
-    options = BulkOptions(str(repository), RunOptions(strategy="subnet", workers=1))
-    asked: dict[str, Any] = {"format": "jsonl", "images_per_part": 8, "batch_images": 4} | changes
-    request = Request(str(source), out, "small", options, **asked)
-    return run_job(request, Progress(Console(file=io.StringIO())))
+def run(repository: Path, source: Path | str, out: Path, **changes: Any) -> Outcome:
+    console = changes.pop("console", Console(file=io.StringIO()))
+    asked: dict[str, Any] = {
+        "model": "small",
+        "options": BulkOptions(str(repository), RunOptions(strategy="subnet", workers=1)),
+        "format": "jsonl",
+        "images_per_part": 8,
+        "batch_images": 4,
+    }
+    return run_job(Request(str(source), out, **asked | changes), Progress(console))
 
 
 def lines(out: Path) -> list[dict[str, Any]]:
@@ -197,6 +205,78 @@ def test_it_goes_on_with_the_version_that_it_began_with(
         run(models, photos, out, version=2)
 
 
+def test_a_version_that_is_gone_cannot_be_gone_on_with(
+    repository: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    models, out = tmp_path / "models", tmp_path / "out"
+    shutil.copytree(repository, models)
+    run(models, photos, out)
+    Repository(models).publish("small", Repository(models).read("small").network(), {}, "# small\n")
+    said = io.StringIO()
+    run(models, photos, out, console=Console(file=said))
+    assert "going on: 3 of 3 parts are there, small version 1; LATEST is 2 now" in said.getvalue()
+    shutil.rmtree(models / "small/1")
+    with pytest.raises(BulkUsageError, match=r"version 1, which is gone: .* another --out"):
+        run(models, photos, out)
+
+
+def test_another_model_precision_or_limit_is_another_job(
+    repository: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(repository, photos, out)
+    half = BulkOptions(str(repository), RunOptions(precision="bfloat16"))
+    strict = BulkOptions(str(repository), limits=ImageLimits(max_pixels=99))
+    for changes, message in (
+        ({"model": "large"}, r"differs in model \(was 'small', is 'large'\)"),
+        ({"options": half}, r"precision \(was 'float32', is 'bfloat16'\)"),
+        ({"options": strict}, r"max_image_pixels \(was 25000000, is 99\)"),
+    ):
+        with pytest.raises(BulkUsageError, match=message):
+            run(repository, photos, out, **changes)
+
+
+def test_a_relative_input_is_the_same_from_elsewhere_only_if_it_is(
+    repository: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    monkeypatch.chdir(photos.parent)
+    run(repository, Path(photos.name), out)
+    monkeypatch.chdir(tmp_path)
+    assert run(repository, photos, out).added.images == 0
+    with pytest.raises(BulkUsageError, match="differs in input"):
+        run(repository, Path(photos.name), out)
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "parquet"])
+def test_a_full_disk_stops_the_job_and_leaves_no_half_file(
+    repository: Path, photos: Path, tmp_path: Path, format_: Format
+) -> None:
+    out = tmp_path / "out"
+    run(repository, photos, tmp_path / "whole", format=format_)
+    for room, begun in ((20, False), (2000, True)):
+        with files_up_to(room), pytest.raises(BulkError, match=r"File too large.* goes on"):
+            run(repository, photos, out, format=format_)
+        assert (out / ".bulk/plan.json").exists() is begun
+        assert not files(out)
+        assert not list((out / ".bulk").glob("0*"))
+    run(repository, photos, out, format=format_)
+    assert files(out) == files(tmp_path / "whole")
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond ``size`` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def _full_disk(*_: object) -> None:
     raise OSError(28, "No space left on device")
 
@@ -251,6 +331,7 @@ def test_the_command_measures_a_batch_and_says_what_it_did(
         (["--input", "/nowhere"], 2, "no such directory"),
         (["--model", "large"], 1, "has no model 'large'"),
         (["--out", "/proc/x"], 2, "cannot be written"),
+        (["--precision", "float32", "--version", "9"], 1, "has no version 9"),
     ],
 )
 def test_errors_are_a_line_with_their_exit_code(

@@ -1,0 +1,51 @@
+"""The sizing guide says what the committed figures say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.machine import describe
+from benchmarks.sizing import BEGIN, END, figures, replicas, rewrite
+
+ROOT = Path(__file__).parents[2]
+
+
+def write_figures(folder: Path) -> None:
+    rows = [
+        {"processes": 1, "threads": 1, "rows_per_s": 1000.0},
+        {"processes": 2, "threads": 1, "rows_per_s": 1900.0},
+    ]
+    result = {"bundle": "small", "tasks": 40, "seconds": 1, "rows": rows}
+    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "machine.json").write_text(json.dumps(describe()))
+
+
+def test_the_guide_has_the_committed_figures() -> None:
+    text = (ROOT / "docs/sizing.md").read_text(encoding="utf-8")
+    assert text == rewrite(text, ROOT / "benchmarks/results/scaling"), (
+        "run: python -m benchmarks.sizing --write docs/sizing.md"
+    )
+
+
+@pytest.mark.parametrize(("load", "count"), [(1, 2), (600, 2), (601, 3), (6000, 11)])
+def test_replicas_run_at_three_fifths_and_one_may_leave(load: int, count: int) -> None:
+    assert replicas(load, 1000.0) == count
+
+
+def test_figures_are_ratios_and_replicas(tmp_path: Path) -> None:
+    write_figures(tmp_path)
+    lines = figures(tmp_path).splitlines()
+    assert "| 2 | 1 | 1900 | 1.9 |" in lines
+    assert "| 100 | 4000 | 8 |" in lines
+
+
+def test_before_anything_was_measured_nothing_is_said(tmp_path: Path) -> None:
+    assert rewrite(f"a\n{BEGIN}old\n{END}\nb", tmp_path) == f"a\n{BEGIN}{END}\nb"
+
+
+def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no marks"):
+        rewrite("# A page", tmp_path)
