@@ -25,7 +25,7 @@ import typer
 from benchmarks.bundles import BundleSpec, ensure
 from benchmarks.images import jpegs
 from benchmarks.report import RESULTS, Report
-from model.preprocess import Pixels, load_image
+from model.preprocess import load_image
 from model.rows import RowBatch
 from service.bulk.inputs import parts
 from service.bulk.journal import Journal, Plan
@@ -67,26 +67,26 @@ class Cost:
     """By the processor time of all threads: other programs on the machine hardly change it."""
 
 
-def cost(rows: int, run: Callable[[], object]) -> Cost:
-    """Of ``run``, which scores so many rows."""
+def cost(run: Callable[[], int]) -> Cost:
+    """Of ``run``, which returns how many rows it scored."""
     began, cpu_began = time.perf_counter(), time.process_time()
-    run()
+    rows = run()
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
     return Cost(rows / seconds, rows / cpu_seconds)
 
 
-def run_engine(model: ServedModel, pixels: Sequence[Pixels], batch: int) -> None:
+def run_engine(model: ServedModel, pixels: torch.Tensor, batch: int) -> int:
     """The forward alone, in batches of ``batch`` images."""
-    tasks = range(len(model.tasks))
-    stacked = torch.from_numpy(np.stack(pixels))
+    tasks, rows = range(len(model.tasks)), 0
     with torch.inference_mode():
         for start in range(0, len(pixels), batch):
-            model.forward(RowBatch.all_pairs(stacked[start : start + batch], tasks))
+            rows += len(model.forward(RowBatch.all_pairs(pixels[start : start + batch], tasks)))
+    return rows
 
 
 def run_job(
     model: ServedModel, options: BulkOptions, photos: Path, kind: Format, batch: int
-) -> None:
+) -> int:
     """A whole job from files to files, with a model that is loaded already."""
     with tempfile.TemporaryDirectory(dir=photos.parent) as out:
         plan = Plan(
@@ -103,9 +103,9 @@ def run_job(
         with journal.locked():
             plan = journal.begin(plan, parts(plan.input, plan.images_per_part))
             scorer = PartScorer(Path(out), plan, options, model)
-            for _ in scorer.score(journal.pending(plan)):
-                pass
+            rows = sum(counts.rows for _, counts in scorer.score(journal.pending(plan)))
             scorer.close()
+    return rows
 
 
 def measure(
@@ -123,17 +123,18 @@ def measure(
             for path in sorted(photos.iterdir())
         ]
         decode_cpu_s = (time.process_time() - began) / images
-        few = pixels[: max(1, images // 8)]  # this way is the slowest
-        ways: dict[str, tuple[int, Callable[[], None]]] = {
-            ENGINE: (images, lambda: run_engine(model, pixels, batch)),
-            ONE_BY_ONE: (len(few), lambda: run_engine(model, few, 1)),
+        stacked = torch.from_numpy(np.stack(pixels))
+        few = stacked[: max(1, images // 8)]  # the slowest way
+        ways: dict[str, Callable[[], int]] = {
+            ENGINE: partial(run_engine, model, stacked, batch),
+            ONE_BY_ONE: partial(run_engine, model, few, 1),
         }
         for kind in FORMATS:
-            ways[f"job, {kind}"] = images, partial(run_job, model, options, photos, kind, batch)
+            ways[f"job, {kind}"] = partial(run_job, model, options, photos, kind, batch)
         costs: dict[str, list[Cost]] = {name: [] for name in ways}
         for _ in range(rounds):
-            for name, (count, run) in ways.items():
-                costs[name].append(cost(count * tasks, run))
+            for name, run in ways.items():
+                costs[name].append(cost(run))
     return {
         "model": model.name, "edge": edge, "images": images, "batch": batch, "tasks": tasks,
         "decode_cpu_s_per_image": decode_cpu_s,
