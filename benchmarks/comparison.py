@@ -17,7 +17,7 @@ from benchmarks.measure import (
     capacity,
     latency,
     machine_speed_gflops,
-    wait_for_first_answer,
+    wait_for_first_answers,
 )
 from benchmarks.peers.base import Settings, Strategy
 from benchmarks.records import OURS, Configuration, Records, best_layouts
@@ -66,7 +66,8 @@ class Comparison:
                 settings = self.start_settings(one)
                 try:
                     server = stack.enter_context(running(peer, python, settings))
-                    wait_for_first_answer(peer, server, self.inputs, WORKLOADS[self.workloads[0]])
+                    workload = WORKLOADS[self.workloads[0]]
+                    wait_for_first_answers(peer, server, self.inputs, workload, one.workers)
                     break
                 except PeerUnavailableError as error:
                     stack.close()  # ends what did start

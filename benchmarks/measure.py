@@ -20,6 +20,7 @@ from benchmarks.traffic import Reference, Workload, check_answers, prepare
 WARMUP_SHARE = 0.2
 FIRST_ANSWER_LIMIT_S = 120.0
 _SPEED_EDGE = 1024
+_CONNECTIONS_PER_WORKER = 8
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,27 @@ class Inputs:
         return prepare(peer, workload, port, self.images, self.tasks)
 
 
-def wait_for_first_answer(peer: Peer, server: Server, inputs: Inputs, workload: Workload) -> float:
-    """Seconds until a real request is answered: some servers are "ready" before their workers.
+def wait_for_first_answers(
+    peer: Peer, server: Server, inputs: Inputs, workload: Workload, workers: int
+) -> float:
+    """Seconds until real requests are answered: some servers are "ready" before their workers.
+
+    With several workers several connections in a row must be.
 
     Raises:
         PeerUnavailableError: none was.
     """
     prepared = inputs.prepared(peer, workload, server.port)[:1]
     began = time.monotonic()
+    missing = wanted = 1 if workers == 1 else _CONNECTIONS_PER_WORKER * workers
     while True:
         run = asyncio.run(closed_loop(server.port, prepared, 1, 0.0, max_requests=1))
         sample = run.samples[0]
-        if sample.ok:
+        missing = missing - 1 if sample.ok else wanted
+        if not missing:
             return time.monotonic() - began
+        if sample.ok:
+            continue
         if time.monotonic() - began > FIRST_ANSWER_LIMIT_S or not server.alive:
             problem = sample.error or f"status {sample.status}"
             raise PeerUnavailableError(

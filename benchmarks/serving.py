@@ -57,7 +57,9 @@ def main(
     layouts: Annotated[
         str, typer.Option(help="WORKERSxTHREADS; each peer is judged by its best.")
     ] = "1x2,2x1",
-    ours_layouts: Annotated[str, typer.Option(help="The same for our one process.")] = "1x2,1x1",
+    ours_layouts: Annotated[
+        str, typer.Option(help="The same for ours: PROCESSESxTHREADS, on one port.")
+    ] = "1x2,2x1",
     capacity_s: Annotated[float, typer.Option(help="Closed loop, seconds.")] = 30.0,
     latency_s: Annotated[
         float, typer.Option(help="Open loop, seconds; 0: capacities only.")

@@ -56,11 +56,13 @@ def _address(listening: socket.socket) -> tuple[str, int, str]:
     return host, port, f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, reuse_port: bool = False) -> socket.socket:
     """A listening socket; exits with 1, and says why, if there can be none."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return socket.create_server(
+            (host, port), family=family, backlog=2048, reuse_port=reuse_port
+        )
     except OSError as error:
         logger.error("cannot listen on %s, port %d: %s", host, port, error)
         sys.exit(1)
@@ -93,9 +95,9 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     cpu = cpu_budget()
     set_threads(settings, cpu)
-    sockets = None  # uvicorn makes the one there is
+    sockets = [listen(settings.host, settings.port, settings.reuse_port)]
     if settings.admin_port is not None:
-        sockets = [listen(settings.host, port) for port in (settings.port, settings.admin_port)]
+        sockets.append(listen(settings.host, settings.admin_port))
         settings = settings.model_copy(update={"admin_port": sockets[1].getsockname()[1]})
     app = create_app(settings, cpu=cpu)
     services: Services = app.state.services

@@ -125,6 +125,11 @@ class Settings(BaseSettings):
         "probes, which then answers nothing else; of these the first port keeps the probes. 0 "
         "takes a free one and logs it; by default there is one port for all",
     )
+    reuse_port: bool = Field(
+        default=False,
+        description="let several processes on one machine listen on the same port; the kernel "
+        "spreads connections over them, so each must be ready before clients come",
+    )
     api_keys_file: Path | None = Field(
         default=None,
         description="file of API keys (made by `python -m service.keys`); read again when it "
@@ -288,7 +293,8 @@ class Settings(BaseSettings):
         if self.workers != 1:
             raise ValueError(
                 f"workers is {self.workers}, but each worker would load the model again, and split "
-                "batches and metrics: leave it at 1 and run more replicas"
+                "batches and metrics: leave it at 1 and run more replicas (on one machine they can "
+                "share the port: reuse_port)"
             )
         return self
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,15 @@ class Ours(Peer):
     ready_path = "/v2/health/ready"
 
     def command(self, python: Path, settings: Settings) -> list[str]:
-        return [
+        one = [
             *(str(python), "-m", "service", "--repository", settings.repository),
             *("--model", settings.model, "--host", HOST, "--port", str(settings.port)),
         ]
+        if settings.workers == 1:
+            return one
+        # Replicas, as a deployment runs them; the harness ends the whole tree of processes.
+        replica = shlex.join([*one, "--reuse-port", "true"])
+        return ["sh", "-c", f"{f'{replica} & ' * settings.workers}wait"]
 
     def environment(self, settings: Settings) -> dict[str, str]:
         # Like the peers' access logs, ours are off.
@@ -30,6 +36,7 @@ class Ours(Peer):
         }
 
     def rows_per_batch(self, settings: Settings) -> float | None:
+        # Of several replicas, whichever answers.
         with urllib.request.urlopen(f"http://{HOST}:{settings.port}/metrics") as answer:
             text = answer.read().decode()
         rows, batches = (

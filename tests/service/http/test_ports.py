@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.server import listen
 from tests.service.http.apps import assert_error, make_app, running
 from tests.service.server_process import serving
 
@@ -60,3 +61,25 @@ def test_the_process_listens_on_both(repository: Path) -> None:
         assert_error(httpx.get(f"{server.url}/metrics"), 404, "not_found")
         for url in (server.url, admin):
             assert httpx.get(f"{url}/v2/health/live").status_code == 200
+
+
+def test_a_port_is_shared_only_where_both_ask_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    with listen("127.0.0.1", 0, reuse_port=True) as first:
+        port = first.getsockname()[1]
+        with listen("127.0.0.1", port, reuse_port=True):
+            pass
+        with pytest.raises(SystemExit):
+            listen("127.0.0.1", port)
+    assert str(port) in caplog.text
+
+
+def test_two_processes_answer_on_one_port(repository: Path) -> None:
+    shared = ("--reuse-port", "true")
+    with serving(repository, *shared) as first:
+        port = str(httpx.URL(first.url).port)
+        with serving(repository, *shared, "--port", port) as second:
+            assert second.url == first.url
+            for _ in range(10):  # each on a connection of its own
+                assert httpx.get(f"{first.url}/v2/health/ready").status_code == 200
+        for _ in range(10):
+            assert httpx.get(f"{first.url}/v2/health/ready").status_code == 200
