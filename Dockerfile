@@ -23,14 +23,6 @@ ARG TORCH_INDEX
 ARG TORCH_VERSION=
 # Extras of pyproject.toml that the service is to have, such as "remote".
 ARG EXTRAS=
-# Debian packages that the build needs: g++ compiles the kernels of model/native. Empty: without them.
-ARG BUILD_PACKAGES=g++
-
-RUN if [ -n "$BUILD_PACKAGES" ]; then \
-      apt-get update \
-      && apt-get install -y --no-install-recommends $BUILD_PACKAGES \
-      && rm -rf /var/lib/apt/lists/*; \
-    fi
 
 WORKDIR /build
 RUN python3 -m venv /opt/venv
@@ -50,6 +42,14 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && touch model/__init__.py service/__init__.py training/__init__.py \
     && pip install -c requirements.lock ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} setuptools ".${EXTRAS:+[$EXTRAS]}" \
     && pip uninstall -y taskroute
+
+# Debian packages that the build needs: g++ compiles the kernels of model/native. Empty: without them.
+ARG BUILD_PACKAGES=g++
+RUN if [ -n "$BUILD_PACKAGES" ]; then \
+      apt-get update \
+      && apt-get install -y --no-install-recommends $BUILD_PACKAGES \
+      && rm -rf /var/lib/apt/lists/*; \
+    fi
 
 COPY model model
 COPY service service

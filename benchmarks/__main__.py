@@ -21,6 +21,7 @@ MEASUREMENTS = (
     "client_cost",
     "memory",
     "scaling",
+    "allocator",
     "engine",
     "bulk",
     "runtimes",

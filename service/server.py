@@ -13,7 +13,7 @@ from types import FrameType
 import torch
 import uvicorn
 
-from service.cpu import CpuBudget, cpu_budget
+from model.cpu import CpuBudget, cpu_budget
 from service.http.app import create_app
 from service.http.connection import Connection
 from service.http.services import Services

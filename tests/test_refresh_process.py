@@ -89,7 +89,7 @@ def asking(server: Server) -> Iterator[tuple[list[int], set[int]]]:
 
 
 def wait_for(server: Server, version: int) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while httpx.get(f"{server.url}/v1/model").json()["version"] != version:
         assert time.monotonic() < until, "the service does not follow"
         time.sleep(0.05)

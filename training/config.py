@@ -271,7 +271,9 @@ class TrainSettings(ModelSettings):
         "validation figures by epoch; empty: none"
     )
     device: str = Field(description="cpu, cuda or cuda:N")
-    threads: int = Field(ge=0, description="CPU threads of PyTorch; 0 for its own choice")
+    threads: int = Field(
+        ge=0, description="CPU threads of PyTorch; 0: the cores there are, or the cgroup's quota"
+    )
 
     @model_validator(mode="after")
     def _together(self) -> Self:

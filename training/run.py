@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from training.recalibration import SHARED_BATCHES, recalibrate, refresh_shared
 from training.resumption import check_resumable, check_startable
 from training.sources import SPLITS, Dataset, SourceOptions, Split, open_source
 from training.state import StateFile
+from training.threads import use_threads
 from training.trainer import Trainer
 from training.unreadable import FILE as UNREADABLE_FILE
 from training.unreadable import UnreadableImages
@@ -56,6 +57,9 @@ class TrainRequest:
     resume: bool = False
     restart: bool = False
     """Throw away the state of an interrupted run."""
+    resume_or_start: bool = False
+    """Go on with an interrupted run where there is one, else begin: for a job that is started again
+    without anybody to look at it."""
     decoder: Decoder = field(default_factory=Decoder)
     clock: Callable[[], float] = time.monotonic
     """Seconds, for the time limit of the training steps."""
@@ -110,10 +114,14 @@ def train(
     settings = request.settings
     processes = processes or Processes()
     _use_device(settings)
+    state_file = _state_file(request, processes)
+    if request.resume_or_start:  # machines need not share a disk: rank 0's counts
+        request = replace(request, resume=processes.from_main(state_file.exists))
+        begins = "an interrupted run goes on" if request.resume else "a new run begins"
+        say(console, f"note: {begins}")
     # Before any image is decoded: a mistyped path should not cost that time.
     fresh_start = settings.init_from and not request.resume
     begin = read_warm_start(settings.init_from) if fresh_start else None
-    state_file = _state_file(request, processes)
     if request.restart and processes.main:
         state_file.remove()
     if not request.resume and processes.main:
@@ -199,8 +207,7 @@ def _published(
 
 
 def _use_device(settings: TrainSettings) -> None:
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    use_threads(settings.threads)
     try:
         torch.empty(1, device=settings.device)
     except (RuntimeError, AssertionError) as error:

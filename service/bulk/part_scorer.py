@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from model.cpu import cpu_budget
 from model.preprocess import ImageLimits
 from service.bulk.decoding import Batch, BatchReader
 from service.bulk.errors import BulkError
@@ -20,7 +21,6 @@ from service.core.loader import RepositorySources
 from service.core.prediction import ImageAnswer, ImageFailure
 from service.core.run_options import RunOptions
 from service.core.served import ServedModel
-from service.cpu import cpu_budget
 
 # Decoded batches that wait, beside the one that is being scored.
 _BATCHES_AHEAD = 3

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
+from model.cpu import CpuBudget, cpu_budget
 from service.core.clock import Clock, SystemClock
 from service.core.loader import RepositorySources
 from service.core.serving import ServingCore
 from service.core.source import ModelSources
-from service.cpu import CpuBudget, cpu_budget
 from service.extras import ExtraMissingError
 from service.http.errors import install_error_handlers
 from service.http.middleware.access import Access

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
+from model.cpu import CpuBudget
 from service.core.serving import ServingCore
-from service.cpu import CpuBudget
 from service.metrics import Metrics
 from service.settings import Settings
 

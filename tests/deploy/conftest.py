@@ -1,4 +1,4 @@
-"""Engines and images, made once for all tests that need Docker."""
+"""Engines and images, made once for all tests that need Docker; at the end, what was lacking."""
 
 from __future__ import annotations
 
@@ -7,8 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.docker_engine import Engine, NoEngineError, engine
+from tests.deploy.docker_engine import Engine, NoEngineError, cache_folder, engine
 from tests.deploy.images import build
+from tests.deploy.lacking import lacking
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if cache_folder() is None:  # not `make deploy-test`
+        return
+    terminalreporter.section("not tested for real, since this machine lacks it")
+    skipped = terminalreporter.stats.get("skipped", [])
+    for line in lacking(report.longrepr[2].removeprefix("Skipped: ") for report in skipped):
+        terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session")

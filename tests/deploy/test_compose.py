@@ -138,7 +138,7 @@ def test_compose_up_trains_serves_and_is_scraped(docker: Engine, prometheus_imag
         model = ask(engine, f"http://127.0.0.1:{PORTS['SERVICE_PORT']}/v1/model")
         assert (model["name"], model["version"]) == ("fashion", 1)
         query = f"http://127.0.0.1:{PORTS['PROMETHEUS_PORT']}/api/v1/query?query="
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while not (series := ask(engine, query + "taskroute_model_info")["data"]["result"]):
             assert time.monotonic() < until, "Prometheus does not scrape the service"
             time.sleep(1)

@@ -17,13 +17,13 @@ import torch
 
 from tests.conftest import ROOT
 from tests.deploy.docker_engine import Engine
-from tests.deploy.images import SERVICE, TRAINING, describe
+from tests.deploy.images import SERVICE, TRAINING, WITHOUT_KERNELS, describe
 from tests.service.pictures import picture
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 GB = 10**9
-READY_LIMIT_S = 120
+READY_LIMIT_S = 300
 TEMPORARY = ("--read-only", "--tmpfs", "/tmp")  # noqa: S108  # of the container
 RESTRICTED = (*TEMPORARY, "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 
@@ -44,11 +44,11 @@ def models(docker: Engine) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def container(docker: Engine, models: str, *options: str) -> Iterator[str]:
+def container(docker: Engine, models: str, *options: str, image: str = SERVICE) -> Iterator[str]:
     """A running service; removed at the end."""
     name = docker.docker(
         "run", "--detach", *RESTRICTED, "--publish", "127.0.0.1::8000", "--volume",
-        f"{models}:/models:ro", "--env", "TASKROUTE_MODEL=fashion", *options, SERVICE,
+        f"{models}:/models:ro", "--env", "TASKROUTE_MODEL=fashion", *options, image,
     )  # fmt: skip
     try:
         yield name
@@ -156,6 +156,15 @@ def test_it_runs_restricted_becomes_healthy_and_answers(docker: Engine, models: 
         assert "Read-only file system" in write.stderr
 
 
+def test_built_without_a_compiler_it_answers_with_the_operators_of_pytorch(
+    docker: Engine, models: str
+) -> None:
+    with container(docker, models, image=WITHOUT_KERNELS) as name:
+        wait_until_healthy(docker, name)
+        assert told(asking(docker, url_of(docker, name), 1, 1.0)).keys() == {"200"}
+        assert asked_inside(docker, name, "/v1/model")["kernels"] == "pytorch"
+
+
 def test_a_stop_under_load_loses_no_answer_and_ends_with_code_0(
     docker: Engine, models: str
 ) -> None:
@@ -188,7 +197,7 @@ def test_a_stop_while_it_starts_is_not_waited_out(docker: Engine, models: str) -
 def test_too_little_memory_kills_it_rather_than_making_it_hang(docker: Engine, models: str) -> None:
     limits = ("--memory", "100m", "--memory-swap", "100m")
     with container(docker, models, *limits) as name:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while state(docker, name)["Running"]:
             assert time.monotonic() < until, "it neither runs nor ends"
             time.sleep(0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -39,6 +40,7 @@ VERSIONS = ("1.31", "1.37")
 CUSTOM = {"ServiceMonitor", "PrometheusRule", "ScaledObject", "InferenceService"}
 REFRESH = "overlays/refresh/cronjob.yaml"
 MULTI_NODE = "overlays/multi-node-training/job.yaml"
+FIRST_MODEL = "overlays/first-model/job.yaml"
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 
@@ -102,6 +104,21 @@ def test_an_overlay_is_valid_and_what_it_refers_to_is_there(name: str, tmp_path:
     assert set(re.findall(r"claimName: (\S+)", text)) <= {"taskroute-models", "taskroute-data"}
     for container in containers(objects):
         assert re.fullmatch(r"taskroute-(service|training):[\w.-]+", container["image"])
+
+
+def test_the_overlay_that_the_documentation_begins_with_can_be_applied(tmp_path: Path) -> None:
+    document = (KUBERNETES.parents[1] / "docs/deployment.md").read_text()
+    [example] = re.findall(r"```yaml\n(# mine/kustomization\.yaml\n.*?)```", document, re.DOTALL)
+    there = os.path.relpath(KUBERNETES, tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(example.replace("../deploy/kubernetes", there))
+    objects = list(yaml.safe_load_all(render(tmp_path)))
+    images = {one["image"] for one in containers(objects)}
+    names = ("service", "training")
+    assert images == {f"registry.example.com/taskroute-{name}:0.1.0" for name in names}
+    [settings] = [one["data"] for one in objects if "TASKROUTE_MODEL" in one.get("data", {})]
+    [first] = [one for one in objects if one["kind"] == "Job"]
+    assert f"--name={settings['TASKROUTE_MODEL']}" in next(containers(first))["args"]
+    assert settings["TASKROUTE_API_KEYS_FILE"]
 
 
 def test_selectors_find_the_pods_and_nothing_else() -> None:
@@ -227,7 +244,7 @@ def test_the_job_counts_its_machines_once(path: str) -> None:
     arguments = dict(
         argument.removeprefix("--").split("=", 1)
         for argument in container["args"]
-        if argument.startswith("--")
+        if argument.startswith("--") and "=" in argument
     )
     assert int(arguments["nnodes"]) == spec["parallelism"] == spec["completions"]
     name, _, domain = arguments["master-addr"].partition(".")
@@ -246,7 +263,9 @@ def training_arguments(container: Object) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("path", "command"), [(MULTI_NODE, "train"), (REFRESH, "refresh")], ids=["job", "cronjob"]
+    ("path", "command"),
+    [(MULTI_NODE, "train"), (FIRST_MODEL, "train"), (REFRESH, "refresh")],
+    ids=["multi-node", "first model", "refresh"],
 )
 def test_a_command_line_is_one_that_training_takes(path: str, command: str) -> None:
     [container] = containers(written(path))
@@ -254,7 +273,9 @@ def test_a_command_line_is_one_that_training_takes(path: str, command: str) -> N
     assert named == command
     program = get_command(training_commands)
     assert isinstance(program, TyperGroup)
-    program.commands[command].make_context(named, options)  # raises at one unknown or left out
+    context = program.commands[command].make_context(named, options)  # raises at one unknown
+    # The pod that takes over from a lost one must not stop at what that left behind.
+    assert context.params.get("resume_or_start") or context.params["resume"]
 
 
 def test_a_refusal_of_the_gate_is_not_tried_again() -> None:

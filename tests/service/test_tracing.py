@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from model.cpu import CpuBudget
 from service.core.clock import SystemClock
-from service.cpu import CpuBudget
 from service.http.app import create_app
 from service.tracing import RequestSpans, TracingError, request_spans
 from tests.conftest import ROOT

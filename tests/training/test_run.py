@@ -23,9 +23,11 @@ from training.prediction import predict
 from training.run import Published, TrainRequest, train
 from training.trainer import Trainer
 
+RUN_CHOICES = ("resume", "restart", "resume_or_start")
+
 
 def request(source: str, root: Path, **changes: Any) -> TrainRequest:
-    own = {name: changes.pop(name) for name in ("resume", "restart") if name in changes}
+    own = {name: changes.pop(name) for name in RUN_CHOICES if name in changes}
     decoder = Decoder(PixelCache(root / "cache"))
     return TrainRequest(source, root / "models", "m", tiny(**changes), decoder=decoder, **own)
 
@@ -275,6 +277,21 @@ def test_an_interrupted_run_is_neither_overwritten_nor_mixed_up(
     assert state.read_bytes() == before
     published, _ = run(source, tmp_path, restart=True)
     assert published.version == 1
+
+
+def test_a_job_that_is_started_again_goes_on_and_a_first_one_begins(
+    make_pack: PackMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = f"pack:{make_pack()}"
+    _, said = run(source, tmp_path, resume_or_start=True)
+    assert "a new run begins" in said
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 4)
+        with pytest.raises(RunInterruptedError):
+            run(source, tmp_path, resume_or_start=True)
+    published, said = run(source, tmp_path, resume_or_start=True)
+    assert published.version == 2
+    assert "an interrupted run goes on" in said
 
 
 def test_nothing_to_resume(make_pack: PackMaker, tmp_path: Path) -> None:

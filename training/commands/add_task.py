@@ -62,18 +62,16 @@ def add_task_command(
         Path | None, typer.Option(help="where decoded images and frozen features are kept")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of routes and of the head")] = 0,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 for PyTorch's choice")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: the cores there are")] = 0,
 ) -> None:
     """Add tasks to a published model. What it has is frozen: old answers do not change by a bit."""
-    import torch
-
     from training.adding.run import AddRequest, add_tasks
     from training.adding.settings import AddSettings
     from training.decoding import Decoder
     from training.pixel_cache import PixelCache, default_folder
+    from training.threads import use_threads
 
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     settings = AddSettings(
         route=route,
         statistics=statistics,

@@ -44,17 +44,15 @@ def evaluate_command(
     max_unreadable_share: Annotated[
         float, typer.Option(min=0, max=1, help="share of the images that may be unreadable")
     ] = 0.1,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 for PyTorch's choice")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: the cores there are")] = 0,
 ) -> None:
     """Held-out figures of a published model, per task, per group and in the mean."""
-    import torch
-
     from model.repository import Repository
     from training.evaluation import evaluate
     from training.tables import terminal_table
+    from training.threads import use_threads
 
-    if threads:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     bundle = Repository(repository).read(name, version)
     console = Console(stderr=True)
     images = bundle_images(bundle, data, split, console, max_unreadable_share)

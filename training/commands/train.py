@@ -28,14 +28,22 @@ def train_command(
     restart: Annotated[
         bool, typer.Option("--restart", help="throw an interrupted run away and start anew")
     ] = False,
+    resume_or_start: Annotated[
+        bool,
+        typer.Option(
+            "--resume-or-start", help="--resume where a run was interrupted, else begin: for jobs"
+        ),
+    ] = False,
     cache_dir: Annotated[
         Path | None, typer.Option(help="where big sets of decoded images are kept")
     ] = None,
     flags: Flags,
 ) -> None:
     """Train a routed network on DATA and publish it as the next version of NAME."""
-    if resume and restart:
-        raise typer.BadParameter("--resume and --restart exclude each other")
+    if resume + restart + resume_or_start > 1:
+        raise typer.BadParameter(
+            "--resume, --restart and --resume-or-start exclude each other: give one of them"
+        )
     settings = load_settings(TrainSettings, config, flags)
 
     from training.decoding import Decoder
@@ -51,6 +59,7 @@ def train_command(
         settings=settings,
         resume=resume,
         restart=restart,
+        resume_or_start=resume_or_start,
         decoder=Decoder(PixelCache(cache_dir or default_folder())),
     )
     with processes_of_run(settings.device) as processes:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from training.compare.cells import Cell, CellStore, Record, grid, without_paths
@@ -25,6 +24,7 @@ from training.messages import say
 from training.methods import Method
 from training.preparation import trainable
 from training.sources import Dataset, SourceOptions, open_source
+from training.threads import use_threads
 
 DECIDED = {
     "keep": "--keeps (keep, not sigma)",
@@ -65,8 +65,7 @@ def compare(
     """
     _check(request)
     basis = cell_settings(request, Cell(request.methods[0], None, 1, 0))
-    if basis.threads:
-        torch.set_num_threads(basis.threads)
+    use_threads(basis.threads)
     dataset = trainable(
         open_source(request.source, SourceOptions(basis.split_seed)).with_tasks(basis.tasks)
     )

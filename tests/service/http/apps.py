@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from service.cpu import CpuBudget
+from model.cpu import CpuBudget
 from service.http.app import create_app
 from service.http.services import Services
 from service.settings import Settings

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cpu import CpuBudget, cpu_budget
+from model.cpu import CpuBudget, cpu_budget
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:
