@@ -15,8 +15,8 @@ ARG BUILDER_IMAGE=${BASE_IMAGE}
 # PyTorch's index of CPU builds. Empty: the package index's own build, which is for CUDA.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
-# -- builder: a virtual environment with the pinned libraries and the project -------------------
-FROM ${BUILDER_IMAGE} AS builder
+# -- libraries: a virtual environment with what is pinned, and nothing of ours ------------------
+FROM ${BUILDER_IMAGE} AS libraries
 
 ARG TORCH_INDEX
 # Instead of requirements.lock's version, where a driver or an index has another one.
@@ -29,20 +29,29 @@ RUN python3 -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 
-# Libraries first: a change of our sources alone builds on top of this layer. pip reads the names
-# from pyproject.toml, so a package of ours that is empty yet is enough.
-COPY pyproject.toml requirements.lock README.md LICENSE ./
-COPY training/builtin/LICENSE training/builtin/LICENSE
+# Libraries first: a change of our sources or documents alone builds on top of this layer. pip reads
+# the names from pyproject.toml, so a package of ours that is empty yet is enough.
+COPY pyproject.toml requirements.lock ./
 RUN if [ -n "$TORCH_VERSION" ]; then \
       sed -i "s/^torch==.*/torch==$TORCH_VERSION/" requirements.lock; \
     fi
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=pip,target=/root/.config/pip/pip.conf \
-    mkdir -p model service training \
+    mkdir -p model service training/builtin \
     && touch model/__init__.py service/__init__.py training/__init__.py \
+      README.md LICENSE training/builtin/LICENSE \
     && pip install -c requirements.lock ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} setuptools ".${EXTRAS:+[$EXTRAS]}" \
     && pip uninstall -y taskroute
 
+FROM libraries AS training-libraries
+ARG TORCH_INDEX
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip,target=/root/.config/pip/pip.conf \
+    pip install -c requirements.lock ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} '.[train]' \
+    && pip uninstall -y taskroute
+
+# -- the project, as one wheel for both images --------------------------------------------------
+FROM libraries AS wheel
 # Debian packages that the build needs: g++ compiles the kernels of model/native. Empty: without them.
 ARG BUILD_PACKAGES=g++
 RUN if [ -n "$BUILD_PACKAGES" ]; then \
@@ -50,23 +59,22 @@ RUN if [ -n "$BUILD_PACKAGES" ]; then \
       && apt-get install -y --no-install-recommends $BUILD_PACKAGES \
       && rm -rf /var/lib/apt/lists/*; \
     fi
-
+COPY README.md LICENSE ./
 COPY model model
 COPY service service
 COPY training training
-RUN rm -rf build && pip install --no-deps --no-build-isolation .
+RUN rm -rf build && pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 
-# The service needs neither installers nor the headers to compile against PyTorch.
-FROM builder AS service-environment
-RUN pip uninstall -y setuptools pip \
+# Neither needs installers nor the headers to compile against PyTorch.
+FROM libraries AS service-environment
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    pip install --no-deps --no-index /wheels/*.whl \
+    && pip uninstall -y setuptools pip \
     && rm -rf /opt/venv/lib/python3*/site-packages/torch/include
 
-FROM builder AS training-environment
-ARG TORCH_INDEX
-RUN --mount=type=cache,target=/root/.cache/pip \
-    --mount=type=secret,id=pip,target=/root/.config/pip/pip.conf \
-    pip install -c requirements.lock ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
-      --no-build-isolation '.[train]' \
+FROM training-libraries AS training-environment
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    pip install --no-deps --no-index /wheels/*.whl \
     && pip uninstall -y pip \
     && rm -rf /opt/venv/lib/python3*/site-packages/torch/include
 

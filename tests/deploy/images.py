@@ -14,7 +14,7 @@ from tests.deploy.docker_engine import Engine, cache_folder
 SERVICE = "taskroute-service:test"
 TRAINING = "taskroute-training:test"
 WITHOUT_KERNELS = "taskroute-service:test-without-kernels"
-_BUILD_LIMIT_S = 1800
+_BUILD_LIMIT_S = 3600  # two busy cores, and PyTorch for each
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 

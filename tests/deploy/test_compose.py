@@ -122,7 +122,7 @@ def ask(engine: Engine, url: str) -> dict[str, Any]:
 
 @pytest.mark.docker
 @pytest.mark.slow
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(7200)
 def test_compose_up_trains_serves_and_is_scraped(docker: Engine, prometheus_image: str) -> None:
     if docker.attempt("compose", "version").returncode != 0:
         pytest.skip("no compose plugin: run `make deploy-test`")

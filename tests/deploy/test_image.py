@@ -20,7 +20,7 @@ from tests.deploy.docker_engine import Engine
 from tests.deploy.images import SERVICE, TRAINING, WITHOUT_KERNELS, describe
 from tests.service.pictures import picture
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(7200)]
 
 GB = 10**9
 READY_LIMIT_S = 300

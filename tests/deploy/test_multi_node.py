@@ -15,7 +15,7 @@ from tests.deploy.images import TRAINING
 from tests.deploy.manifests import containers, written
 from tests.deploy.test_image import RESTRICTED, state
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(7200)]
 
 LIMIT_S = 600
 # In place of the Job's data, and a state after every step.
