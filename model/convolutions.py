@@ -1,11 +1,12 @@
 """A network's cut convolutions: made on demand, run by the kernels that are fastest here.
 
 On CPUs in float32 the compiled library (:mod:`model.native`), where it is at hand, runs them all,
-and a task's own layers with its head in one call. Elsewhere layers run one by one: by Winograd's
-algorithm (:mod:`model.winograd`) where that pays, else by oneDNN or cuDNN (:mod:`model.cut_conv`).
+and a task's own layers with its head in one call; by Winograd's algorithm where that pays
+(:mod:`model.winograd`). Elsewhere layers run one by one in oneDNN or cuDNN (:mod:`model.cut_conv`).
 
-The choice depends on the layer's shape alone, never on the batch: no row's answer depends on its
-neighbours by a bit.
+The algorithm depends on the layer's shape alone, never on the batch, on other tasks, or on memory:
+no row's answer depends on its neighbours by a bit, nor on tasks added later. Memory decides only
+whether weights are transformed for Winograd's algorithm once or in every call.
 """
 
 from __future__ import annotations
@@ -18,28 +19,31 @@ import torch
 from torch import Tensor
 
 from model.cut_conv import CutConv
-from model.native.library import Chain, Library, PackedConv, PackedHead, native_library
+from model.native.library import (
+    Algorithm,
+    Chain,
+    Library,
+    PackedConv,
+    PackedHead,
+    native_library,
+)
 from model.network import RoutedNetwork
 from model.normalisation import pixel_levels
 from model.plan import Cut
 from model.tails import Tail
 from model.weight_cache import WeightCache, content_key
-from model.winograd import (
-    WinogradConv,
-    compiled_winograd_pays,
-    transform_weight,
-    winograd_bytes,
-    winograd_pays,
-)
+from model.winograd import winograd_pays
+
+# Of the budget, for the tasks' own weights; the rest is for shared layers and a next version.
+_KEPT_SHARE = 0.75
 
 
 @dataclass(frozen=True, eq=False)
-class _Choice:
-    """A cut and how it is computed."""
+class _Layer:
+    """A cut and where its weights are."""
 
     cut: Cut
-    key: bytes  # of its weights in the cache
-    winograd: bool
+    key: bytes  # of its packed weights in the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +51,7 @@ class Subnet:
     """What a task runs alone, up to its logits: all its layers, or those behind shared ones."""
 
     task: int
-    layers: tuple[_Choice, ...]
+    layers: tuple[_Layer, ...]
     head: PackedHead
 
 
@@ -74,24 +78,12 @@ class Convolutions:
         *,
         native: bool,
     ) -> None:
-        """``tails``: what tasks run alone; their weights decide which kernels fit the cache.
-        ``native``: whether the compiled library may be used."""
+        """``tails``: what tasks run alone; ``native``: whether the compiled library may be used."""
         self._network, self._device, self._dtype = network, device, dtype
         self._cache = cache
         runs = native and device.type == "cpu" and dtype == torch.float32
         self._native = native_library() if runs else None
-        # Winograd's weights are four times as large: for the tasks' own layers only where they all
-        # fit beside the direct ones, or each request would evict what the next one needs.
-        # Generation by generation: tasks that are added change no earlier one's kernel.
-        self._winograd_tails: set[bytes] = set()
-        generation_of, left = network.config.generation_of, cache.budget_bytes // 2
-        listed = list(tails)
-        for generation in sorted({generation_of[tail.task] for tail in listed}):
-            members = [tail for tail in listed if generation_of[tail.task] == generation]
-            paying = [cut for tail in members for cut in tail.cuts if self._pays(cut)]
-            left -= sum(map(winograd_bytes, paying))
-            if left >= 0:
-                self._winograd_tails.update(cut.key for cut in paying)
+        self._no_room = self._beyond(_KEPT_SHARE * cache.budget_bytes, tails)
         self._keys = [content_key(layer, dtype) for layer in network.layers]
         cache.claim(self._keys)
         weakref.finalize(self, cache.release, self._keys).atexit = False
@@ -107,40 +99,31 @@ class Convolutions:
         """Whether a task's own layers and its head can run in one call."""
         return self._native is not None
 
-    def subnet(
-        self, task: int, shared: Iterable[Cut], own: Iterable[Cut], units: Tensor | None
-    ) -> Subnet:
+    def subnet(self, task: int, cuts: Iterable[Cut], units: Tensor | None) -> Subnet:
         """A task's layers and head.
 
         Args:
-            shared: its share of the layers that it shares with others, computed for it alone.
-            own: its own layers.
+            cuts: of the layers.
             units: the features that its head reads (int64), None for all.
 
         Raises:
             RuntimeError: not ``has_subnets``.
         """
         head = self._library().pack_head(*self._network.heads.parts(task, units))
-        layers = [self._choice(cut, tail=False) for cut in shared]
-        layers += [self._choice(cut, tail=True) for cut in own]
-        return Subnet(task, tuple(layers), head)
+        return Subnet(task, tuple(map(self._layer, cuts)), head)
 
-    def __call__(self, x: Tensor, cuts: Sequence[Cut], *, tail: bool) -> Tensor:
+    def __call__(self, x: Tensor, cuts: Sequence[Cut]) -> Tensor:
         """One layer's convolution; of several cuts, on their inputs side by side.
 
         Args:
             x: [N, the cuts' inputs, H, W], channels last.
-            tail: whether the layer is a task's own.
 
         Returns:
             [N, the cuts' outputs, H', W'], channels last.
         """
-        if len(cuts) == 1:
-            choice = self._choice(cuts[0], tail=tail)
-            if self._native is not None:
-                return self._native.convolve(x, self._packed(choice), torch.get_num_threads())
-            if choice.winograd:
-                return self._cache.get(choice.key, lambda: self._torch_winograd(choice.cut))(x)
+        if len(cuts) == 1 and self._native is not None:
+            packed = self._packed(self._layer(cuts[0]))
+            return self._native.convolve(x, packed, torch.get_num_threads())
         layer = self._network.layers[cuts[0].layer]
         return self._cache.get(self._key(cuts), lambda: CutConv.cut(layer, cuts, self._dtype))(x)
 
@@ -153,7 +136,7 @@ class Convolutions:
             RuntimeError: not ``has_subnets``.
         """
         chains = [
-            Chain([self._packed(choice) for choice in asked.subnet.layers], asked.subnet.head,
+            Chain([self._packed(layer) for layer in asked.subnet.layers], asked.subnet.head,
                   asked.x, asked.rows, asked.select)
             for asked in inputs
         ]  # fmt: skip
@@ -170,27 +153,31 @@ class Convolutions:
             raise RuntimeError("no compiled kernels here: ask `has_subnets` first")
         return self._native
 
-    def _pays(self, cut: Cut) -> bool:
-        if self._native is not None:
-            return compiled_winograd_pays(self._network.layers[cut.layer].shape, cut)
-        return winograd_pays(cut, self._device, self._dtype)
+    def _layer(self, cut: Cut) -> _Layer:
+        return _Layer(cut, self._key([cut]) + b"packed")
 
-    def _choice(self, cut: Cut, *, tail: bool) -> _Choice:
-        winograd = (not tail or cut.key in self._winograd_tails) and self._pays(cut)
-        return _Choice(cut, self._key([cut]) + (b"winograd" if winograd else b"direct"), winograd)
+    def _packed(self, layer: _Layer) -> PackedConv:
+        return self._cache.get(layer.key, lambda: self._pack(layer.cut))
 
-    def _packed(self, choice: _Choice) -> PackedConv:
-        return self._cache.get(choice.key, lambda: self._pack(choice))
+    def _pack(self, cut: Cut) -> PackedConv:
+        layer = self._network.layers[cut.layer]
+        weight, bias = cut.folded(layer, self._dtype)
+        algorithm: Algorithm = "direct"
+        if winograd_pays(layer.shape, cut):
+            algorithm = "winograd" if cut.key in self._no_room else "winograd kept"
+        return self._library().pack(weight, bias, pool=layer.shape.pool, algorithm=algorithm)
 
-    def _pack(self, choice: _Choice) -> PackedConv:
-        layer = self._network.layers[choice.cut.layer]
-        weight, bias = choice.cut.folded(layer, self._dtype)
-        if choice.winograd:
-            weight = transform_weight(weight).permute(2, 1, 0)
-        return self._library().pack(weight, bias, pool=layer.shape.pool, winograd=choice.winograd)
-
-    def _torch_winograd(self, cut: Cut) -> WinogradConv:
-        return WinogradConv.cut(self._network.layers[cut.layer], cut, self._dtype)
+    def _beyond(self, room: float, tails: Iterable[Tail]) -> set[bytes]:
+        """The tails' cuts whose weights, transformed for Winograd, do not fit into ``room`` bytes
+        beside those of all others: kept, they would make each request evict what the next needs."""
+        cuts = [cut for tail in tails for cut in tail.cuts]
+        left, found = room - sum(4 * cut.weights for cut in cuts), set()
+        for cut in cuts:
+            if winograd_pays(self._network.layers[cut.layer].shape, cut):
+                left -= 3 * 4 * cut.weights  # four times as large
+                if left < 0:
+                    found.add(cut.key)
+        return found
 
     def _key(self, cuts: Sequence[Cut]) -> bytes:
         return b"".join([self._keys[cuts[0].layer], *(cut.key for cut in cuts)])

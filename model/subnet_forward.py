@@ -16,7 +16,7 @@ from model.convolutions import Convolutions, Subnet, SubnetInput
 from model.cut_conv import fuses
 from model.head_bank import Features, HeadBank, Ready
 from model.network import RoutedNetwork
-from model.plan import Node, NodeFork, make_plan, shares_conv
+from model.plan import Cut, Node, NodeFork, make_plan, shares_conv
 from model.rows import RowBatch
 from model.tails import Tail, TailGroup, all_tails, alone, group_tails, is_tail
 from model.weight_cache import WeightCache
@@ -163,10 +163,9 @@ class SubnetForward:
         key = (task, whole)
         if key not in self._subnets:
             same = self._computed_by[task]
-            own = self._tails[same].cuts if same in self._tails else ()
-            path = alone(self._roots, same)
-            shared = path[: len(path) - len(own)] if whole else []
-            self._subnets[key] = self._conv.subnet(task, shared, own, self._features[task])
+            own: Sequence[Cut] = self._tails[same].cuts if same in self._tails else ()
+            cuts = alone(self._roots, same) if whole else own
+            self._subnets[key] = self._conv.subnet(task, cuts, self._features[task])
         return self._subnets[key]
 
     def _own_layers(self, parted: dict[int, _Visit], wanted: Wanted) -> list[Features]:
@@ -231,7 +230,7 @@ class SubnetForward:
         """A group's tails in grouped convolutions."""
         x = _inputs_side_by_side(visits, wanted)
         for cuts in group.layers():
-            x = self._conv(x, cuts, tail=True)
+            x = self._conv(x, cuts)
         pooled = x.mean(dim=(2, 3)).float().view(len(x), len(group.tails), -1)
         images = tuple(wanted[task] for task in group.tasks)
         return [Features(group.tasks, images, pooled.transpose(0, 1))]
@@ -250,14 +249,13 @@ class SubnetForward:
         if not forks:
             return []
         x, images = _input(visit, wanted)
-        tail = is_tail(node)
         own = [_only(x, images, [t for t in wanted if t in fork.tasks], wanted) for fork in forks]
         share = shares_conv(node, forks, [len(part) for part, _ in own], len(images))
-        shared = self._conv(x, [node.cut], tail=tail) if share else None
+        shared = self._conv(x, [node.cut]) if share else None
         below: list[_Visit] = []
         for fork, (part, asked) in zip(forks, own, strict=True):
             if shared is None:
-                y, select = self._conv(part, [fork.alone], tail=tail), None
+                y, select = self._conv(part, [fork.alone]), None
             else:
                 y, select, asked = shared, fork.select, images
             if fork.nodes:

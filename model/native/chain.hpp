@@ -22,11 +22,16 @@ constexpr int64_t kChunk = 1 << 19;
 
 // The structures as model/native/library.py writes them.
 
+// How a convolution is computed: directly; by Winograd's algorithm from packed weights, or from
+// transformed ones.
+enum Algorithm : int32_t { kDirect = 0, kTransform = 1, kTransformed = 2 };
+
 struct Layer {
-  const float* weight;  // packed
+  const float* weight;  // packed, or transformed
   const float* bias;    // [blocks * V]
   int32_t inputs, outputs;
-  int32_t pool, winograd;  // 0 or 1
+  int32_t pool;  // 0 or 1
+  Algorithm algorithm;
 };
 
 struct Head {
@@ -142,16 +147,36 @@ inline void logits(const Head& head, const float* features, int64_t count, float
 inline void convolve(Team::Session& threads, const Layer& layer, const Activation& from,
                      const Activation& to, int64_t images) {
   if (to.bordered) clear_border(to, images);
-  if (layer.winograd == 0) {
+  if (layer.algorithm == kDirect) {
     const DirectConv layer_work(layer.weight, layer.bias, layer.pool != 0, from, to, images);
     threads.run(layer_work.units(), layer_work);
     return;
   }
-  static thread_local Scratch scratch;
-  float* transformed = scratch.get(WinogradConv::floats(from, images));
-  const WinogradConv work(layer.weight, layer.bias, layer.pool != 0, from, to, images, transformed);
-  threads.run(work.forward_units(), [&](int64_t unit) { work.transform(unit); });
-  threads.run(work.backward_units(), [&](int64_t unit) { work.multiply(unit); });
+  static thread_local Scratch inputs, weights;
+  const WinogradConv work(layer.weight, layer.bias, layer.pool != 0, from, to, images,
+                          inputs.get(WinogradConv::input_floats(from, images)));
+  threads.run(work.input_units(), [&](int64_t unit) { work.transform_input(unit); });
+  const float* ready = layer.weight;
+  const int64_t each = work.weight_units(), runs = work.output_units();
+  if (layer.algorithm == kTransform) {
+    float* all = weights.get(WinogradConv::weight_floats(from, to));
+    if (threads.threads() == 1) {  // one group after the other in the same place, in the cache
+      for (int64_t group = 0; group < work.groups(); ++group) {
+        for (int64_t input = 0; input < each; ++input) work.transform_weight(group, input, all);
+        for (int64_t run = 0; run < runs; ++run) work.multiply(group, run, all);
+      }
+      return;
+    }
+    threads.run(work.groups() * each, [&](int64_t unit) {
+      const int64_t group = unit / each;
+      work.transform_weight(group, unit % each, all + kPoints * work.weights_at(group));
+    });
+    ready = all;
+  }
+  threads.run(work.groups() * runs, [&](int64_t unit) {
+    const int64_t group = unit / runs;
+    work.multiply(group, unit % runs, ready + kPoints * work.weights_at(group));
+  });
 }
 
 inline void run_chunk(Team::Session& threads, const Job& job, int64_t start, int64_t number,
@@ -210,26 +235,26 @@ extern "C" {
 
 int32_t vector_floats() { return V; }
 
-// [outputs][inputs][points] -> by group of output blocks [input block][point][input][output], and
-// for Winograd [point][input][output].
-void pack(const float* weight, int64_t inputs, int64_t outputs, int64_t points, int32_t winograd,
-          float* packed) {
+// [outputs][inputs][tap] -> by group of output blocks [input block][tap][input][output].
+void pack(const float* weight, int64_t inputs, int64_t outputs, float* packed) {
   const Groups groups(blocks_of(outputs));
-  const auto row = [&](int64_t group, int64_t input, int64_t point) {
-    const int64_t start = groups.start(group) * V;
-    for (int64_t o = start; o < start + groups.size(group) * V; ++o)
-      *packed++ = o < outputs ? weight[(o * inputs + input) * points + point] : 0.0f;
-  };
   for (int64_t group = 0; group < groups.count; ++group) {
-    if (winograd != 0) {
-      for (int64_t point = 0; point < points; ++point)
-        for (int64_t input = 0; input < inputs; ++input) row(group, input, point);
-      continue;
-    }
+    const int64_t start = groups.start(group) * V, end = start + groups.size(group) * V;
     for (int64_t first = 0; first < inputs; first += V)
-      for (int64_t point = 0; point < points; ++point)
+      for (int64_t tap = 0; tap < 9; ++tap)
         for (int64_t input = first; input < std::min<int64_t>(inputs, first + V); ++input)
-          row(group, input, point);
+          for (int64_t o = start; o < end; ++o)
+            *packed++ = o < outputs ? weight[(o * inputs + input) * 9 + tap] : 0.0f;
+  }
+}
+
+// What pack() wrote -> by group of output blocks [point][input][output], for Winograd's algorithm.
+void transform(const float* packed, int64_t inputs, int64_t outputs, float* transformed) {
+  const Groups groups(blocks_of(outputs));
+  for (int64_t group = 0; group < groups.count; ++group) {
+    const int64_t start = groups.start(group) * V * inputs, size = groups.size(group) * V;
+    for (int64_t input = 0; input < inputs; ++input)
+      transform_kernels(packed + 9 * start, inputs, input, size, transformed + kPoints * start);
   }
 }
 

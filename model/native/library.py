@@ -9,10 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Algorithm = Literal["direct", "winograd", "winograd kept"]
+"""Directly; by Winograd's algorithm, the weights transformed in every call, or kept transformed:
+the same bits, four times the memory. Winograd's needs 5 inputs: fewer have an order of their own.
+"""
 
 # As PyTorch names what the processor has and ATEN_CPU_CAPABILITY allows, best first.
 _LEVELS = ("AVX512", "AVX2")
@@ -21,6 +27,9 @@ _LEVELS = ("AVX512", "AVX2")
 _LAYER = struct.Struct("=2Q4i")
 _HEAD = struct.Struct("=4Q2q")
 _JOB = struct.Struct("=8Q6q")
+
+_ALGORITHMS: dict[Algorithm, int] = {"direct": 0, "winograd": 1, "winograd kept": 2}
+_POINTS = 36  # of a kernel transformed for Winograd's algorithm
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +41,13 @@ class PackedConv:
     inputs: int
     outputs: int
     pool: bool
-    winograd: bool
+    algorithm: Algorithm
     record: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         record = _LAYER.pack(
             self.weight.data_ptr(), self.bias.data_ptr(), self.inputs, self.outputs,
-            self.pool, self.winograd,
+            self.pool, _ALGORITHMS[self.algorithm],
         )  # fmt: skip
         object.__setattr__(self, "record", record)
 
@@ -79,21 +88,27 @@ class Library:
         self.name = path.name.split(".")[0].lstrip("_")  # "avx512"
         library = ctypes.CDLL(str(path))
         self._lanes: int = library.vector_floats()
-        self._pack, self._run = library.pack, library.run
+        self._pack, self._transform, self._run = library.pack, library.transform, library.run
         pointer, long, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
-        self._pack.argtypes = [pointer, long, long, long, number, pointer]
-        self._pack.restype = None
+        self._pack.argtypes = [pointer, long, long, pointer]
+        self._transform.argtypes = self._pack.argtypes
+        self._pack.restype = self._transform.restype = None
         self._run.argtypes = [ctypes.c_char_p, long, number]
         self._run.restype = number
 
-    def pack(self, weight: Tensor, bias: Tensor, *, pool: bool, winograd: bool) -> PackedConv:
-        """``weight``: float32 [out, in, 3, 3], or [out, in, 36] for Winograd; ``bias``: [out]."""
+    def pack(
+        self, weight: Tensor, bias: Tensor, *, pool: bool, algorithm: Algorithm = "direct"
+    ) -> PackedConv:
+        """``weight``: float32 [out, in, 3, 3]; ``bias``: [out]."""
         outputs, inputs = weight.shape[:2]
-        weight = weight.reshape(outputs, inputs, -1).contiguous()
-        points = weight.shape[2]
-        packed = torch.empty(inputs * points * self._padded(outputs))
-        self._pack(weight.data_ptr(), inputs, outputs, points, winograd, packed.data_ptr())
-        return PackedConv(packed, self._pad(bias), inputs, outputs, pool, winograd)
+        weight, values = weight.contiguous(), inputs * self._padded(outputs)
+        packed = torch.empty(9 * values)
+        self._pack(weight.data_ptr(), inputs, outputs, packed.data_ptr())
+        if algorithm == "winograd kept":
+            transformed = torch.empty(_POINTS * values)
+            self._transform(packed.data_ptr(), inputs, outputs, transformed.data_ptr())
+            packed = transformed
+        return PackedConv(packed, self._pad(bias), inputs, outputs, pool, algorithm)
 
     def pack_head(
         self, embed: tuple[Tensor, Tensor] | None, weight: Tensor, bias: Tensor

@@ -3,8 +3,10 @@
 //
 // Each tile of 4x4 outputs comes from 6x6 inputs. Inputs are transformed (B^T d B), multiplied with
 // transformed weights point by point, summed over the channels, and transformed back (A^T m A).
-// Interpolation points 0, +-5/8, +-3/2 and infinity: see model/winograd.py, which has the matrices
-// and transforms the weights.
+// Interpolation points 0, +-5/8, +-3/2 and infinity: see model/winograd.py.
+//
+// The weights are transformed in advance where there is memory for four times as many, else in every
+// call, in the cache.
 
 #pragma once
 
@@ -35,6 +37,21 @@ inline void forward(const Vector* x, int64_t step, Vector* y, int64_t to) {
   y[3 * to] = evenB + oddB;
   y[4 * to] = evenB - oddB;
   y[5 * to] = kA2 * kB2 * d1 - (kA2 + kB2) * d3 + d5;
+}
+
+// G x for three vectors.
+inline void kernel(const Vector* x, int64_t step, Vector* y, int64_t to) {
+  constexpr float zero = 1 / (kA2 * kB2), a = 1 / (2 * kA2 * (kA2 - kB2)),
+                  b = 1 / (2 * kB2 * (kB2 - kA2));
+  const Vector g0 = x[0], g1 = x[step], g2 = x[2 * step];
+  const Vector evenA = a * g0 + (a * kA2) * g2, oddA = (a * kA) * g1;
+  const Vector evenB = b * g0 + (b * kB2) * g2, oddB = (b * kB) * g1;
+  y[0] = zero * g0;
+  y[to] = evenA + oddA;
+  y[2 * to] = evenA - oddA;
+  y[3 * to] = evenB + oddB;
+  y[4 * to] = evenB - oddB;
+  y[5 * to] = g2;
 }
 
 // A^T x for six vectors.
@@ -74,27 +91,49 @@ inline void products(const float* x, int64_t block, int channels, const float* w
     for (int i = 0; i < P; ++i) store(out + b * out_block + i * V, sum[b][i]);
 }
 
-// One layer on several images, in two stages with a barrier between them: the inputs' transforms, in
-// units of a block and a tile; then, in units of a group of output blocks and a run of tiles, the
-// products and the way back.
+// One input's kernels for a group of `outputs`: packed [input block][tap][input][output] ->
+// [point][input][output]. Never inlined: everywhere the same instructions, and so the same bits.
+__attribute__((noinline)) void transform_kernels(const float* packed, int64_t inputs, int64_t input,
+                                                 int64_t outputs, float* transformed) {
+  const int64_t first = input / V * V, count = std::min<int64_t>(V, inputs - first);
+  const float* from = packed + (9 * first + input - first) * outputs;
+  float* to = transformed + input * outputs;
+  for (int64_t output = 0; output < outputs; output += V, from += V, to += V) {
+    Vector taps[9], half[3 * kPatch], points[kPoints];
+    for (int tap = 0; tap < 9; ++tap) taps[tap] = load(from + tap * count * outputs);
+    for (int j = 0; j < 3; ++j) kernel(taps + j, 3, half + j, 3);
+    for (int i = 0; i < kPatch; ++i) kernel(half + i * 3, 1, points + i * kPatch, 1);
+    for (int point = 0; point < kPoints; ++point)
+      store(to + point * inputs * outputs, points[point]);
+  }
+}
+
+// One layer on several images, in three stages with barriers between them: the inputs' transforms, in
+// units of a block and a tile; the weights', in units of a group of output blocks and an input; then,
+// in units of a group and a run of tiles, the products and the way back. The second may have been done
+// before, or, together with the third, group by group.
 class WinogradConv {
  public:
   // Floats for the transformed inputs.
-  static int64_t floats(const Activation& from, int64_t images) {
+  static int64_t input_floats(const Activation& from, int64_t images) {
     return kPoints * blocks_of(from.channels) * V * padded(from, images);
+  }
+  // Floats for the transformed weights.
+  static int64_t weight_floats(const Activation& from, const Activation& to) {
+    return kPoints * blocks_of(to.channels) * V * from.channels;
   }
 
   WinogradConv(const float* weight, const float* bias, bool pool, const Activation& from,
-               const Activation& to, int64_t images, float* transformed)
-      : weight_(weight), bias_(bias), pool_(pool), from_(from), to_(to), transformed_(transformed),
+               const Activation& to, int64_t images, float* inputs)
+      : weight_(weight), bias_(bias), pool_(pool), from_(from), to_(to), inputs_(inputs),
         groups_(blocks_of(to.channels)), blocks_(blocks_of(from.channels)),
         columns_((from.width + kSide - 1) / kSide),
         each_(winograd_tiles(from.height, from.width)), tiles_(each_ * images),
         padded_(padded(from, images)), runs_((padded_ + kRun - 1) / kRun) {}
 
-  int64_t forward_units() const { return blocks_ * tiles_; }
+  int64_t input_units() const { return blocks_ * tiles_; }
 
-  void transform(int64_t unit) const {
+  void transform_input(int64_t unit) const {
     const int64_t block = unit / tiles_, tile = unit % tiles_;
     const int64_t image = tile / each_, y = tile % each_ / columns_ * kSide,
                   x = tile % each_ % columns_ * kSide;
@@ -109,17 +148,28 @@ class WinogradConv {
     for (int i = 0; i < kPatch; ++i) forward(patch + i, kPatch, half + i, kPatch);
     for (int i = 0; i < kPatch; ++i) forward(half + i * kPatch, 1, patch + i * kPatch, 1);
     for (int point = 0; point < kPoints; ++point)
-      store(transformed_ + ((point * blocks_ + block) * padded_ + tile) * V, patch[point]);
+      store(inputs_ + ((point * blocks_ + block) * padded_ + tile) * V, patch[point]);
   }
 
-  int64_t backward_units() const { return groups_.count * runs_; }
+  int64_t groups() const { return groups_.count; }
+  int64_t weight_units() const { return from_.channels; }  // of each group
 
-  void multiply(int64_t unit) const {
-    const int64_t group = unit / runs_, run = unit % runs_;
+  // Where a group's weights begin, for each of an input's values for an output.
+  int64_t weights_at(int64_t group) const { return groups_.start(group) * V * from_.channels; }
+
+  // `weights`: of the group, [point][input][output].
+  void transform_weight(int64_t group, int64_t input, float* weights) const {
+    transform_kernels(weight_ + 9 * weights_at(group), from_.channels, input,
+                      groups_.size(group) * V, weights);
+  }
+
+  int64_t output_units() const { return runs_; }  // of each group
+
+  void multiply(int64_t group, int64_t run, const float* weights) const {
     switch (groups_.size(group)) {
-      case 3: return multiply<3>(groups_.start(group), run);
-      case 2: return multiply<2>(groups_.start(group), run);
-      default: return multiply<1>(groups_.start(group), run);
+      case 3: return multiply<3>(groups_.start(group), run, weights);
+      case 2: return multiply<2>(groups_.start(group), run, weights);
+      default: return multiply<1>(groups_.start(group), run, weights);
     }
   }
 
@@ -129,13 +179,12 @@ class WinogradConv {
   }
 
   template <int B>
-  void multiply(int64_t block, int64_t run) const {
+  void multiply(int64_t block, int64_t run, const float* weight) const {
     const int64_t first = run * kRun, count = std::min(kRun, padded_ - first);
     static thread_local Scratch scratch;
     float* sums = scratch.get(kPoints * B * kRun * V);  // [point][block][tile][V]
-    const float* weight = weight_ + block * V * kPoints * from_.channels;
     for (int point = 0; point < kPoints; ++point, weight += B * V * from_.channels) {
-      const float* x = transformed_ + (point * blocks_ * padded_ + first) * V;
+      const float* x = inputs_ + (point * blocks_ * padded_ + first) * V;
       float* out = sums + point * B * kRun * V;
       for (int64_t tile = 0; tile < count; tile += kPixels)
         products<B, kPixels>(x + tile * V, padded_ * V, from_.channels, weight, out + tile * V,
@@ -171,7 +220,7 @@ class WinogradConv {
   const float *weight_, *bias_;
   const bool pool_;
   const Activation from_, to_;
-  float* transformed_;  // [point][block][tile][V]
+  float* inputs_;  // transformed: [point][block][tile][V]
   const Groups groups_;
   const int64_t blocks_, columns_, each_, tiles_, padded_, runs_;
 };

@@ -13,9 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.native.library import Chain, Library, PackedConv, PackedHead, native_library
-from model.winograd import transform_weight
+from model.native.library import (
+    Algorithm,
+    Chain,
+    Library,
+    PackedConv,
+    PackedHead,
+    native_library,
+)
 
+ALGORITHMS: tuple[Algorithm, ...] = ("direct", "winograd", "winograd kept")
 LEVELS = torch.linspace(-2, 2, 3 * 256).view(3, 256)
 
 
@@ -34,12 +41,13 @@ def random_layer(inputs: int, outputs: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def packed(
-    library: Library, layer: tuple[Tensor, Tensor], *, pool: bool = False, winograd: bool = False
+    library: Library,
+    layer: tuple[Tensor, Tensor],
+    *,
+    pool: bool = False,
+    algorithm: Algorithm = "direct",
 ) -> PackedConv:
-    weight, bias = layer
-    if winograd:
-        weight = transform_weight(weight).permute(2, 1, 0)
-    return library.pack(weight, bias, pool=pool, winograd=winograd)
+    return library.pack(*layer, pool=pool, algorithm=algorithm)
 
 
 def random_pixels(*shape: int, seed: int = 0) -> Tensor:
@@ -70,27 +78,51 @@ def test_a_processor_without_the_instructions_has_none(monkeypatch: pytest.Monke
     width=st.integers(1, 17),
     images=st.integers(1, 3),
     pool=st.booleans(),
-    winograd=st.booleans(),
+    algorithm=st.sampled_from(ALGORITHMS),
     threads=st.sampled_from([1, 2]),
 )
 def test_a_convolution_of_any_shape(
     inputs: int, outputs: int, height: int, width: int, images: int, pool: bool,
-    winograd: bool, threads: int,
+    algorithm: Algorithm, threads: int,
 ) -> None:  # fmt: skip
     library = native_library()
     if library is None:
         pytest.skip("the kernels were not compiled: no C++ compiler, or another processor")
     pool = pool and min(height, width) > 1
-    winograd = winograd and inputs > 4
+    algorithm = algorithm if inputs > 4 else "direct"
     layer = random_layer(inputs, outputs, seed=height * 100 + width)
     x = torch.randn(images, inputs, height, width).contiguous(memory_format=torch.channels_last)
-    found = library.convolve(x, packed(library, layer, pool=pool, winograd=winograd), threads)
+    found = library.convolve(x, packed(library, layer, pool=pool, algorithm=algorithm), threads)
     weight, bias = layer
     expected = F.relu(F.conv2d(x.double(), weight.double(), bias.double(), padding=1))
     expected = F.max_pool2d(expected, 2) if pool else expected
     assert found.shape == expected.shape
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert (found - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_kept_or_not_the_transformed_weights_give_the_same_bits(
+    library: Library, threads: int
+) -> None:
+    layer = random_layer(37, 70, seed=0)
+    x = torch.randn(3, 37, 13, 18).contiguous(memory_format=torch.channels_last)
+    found = [
+        library.convolve(x, packed(library, layer, algorithm=algorithm), threads)
+        for algorithm in ALGORITHMS
+    ]
+    assert torch.equal(found[1], found[2])
+    assert not torch.equal(found[0], found[1])
+
+
+def test_the_error_of_winograd_is_a_few_units_of_the_last_place(library: Library) -> None:
+    weight, bias = random_layer(256, 64, seed=0)
+    x = torch.randn(1, 256, 28, 28, generator=torch.Generator().manual_seed(0)).relu()
+    layer = packed(library, (weight, bias), algorithm="winograd")
+    found = library.convolve(x, layer, threads=1)
+    expected = F.relu(F.conv2d(x.double(), weight.double(), bias.double(), padding=1))
+    error = (found - expected).square().mean().sqrt() / expected.square().mean().sqrt()
+    assert float(error) < 1e-6
 
 
 class Example:
@@ -101,7 +133,12 @@ class Example:
         self.layers = [random_layer(units[i], units[i + 1], seed=i) for i in range(4)]
         self.pools = (False, True, False, True)
         self.packed = [
-            packed(library, layer, pool=pool, winograd=index in (1, 2))
+            packed(
+                library,
+                layer,
+                pool=pool,
+                algorithm=("direct", "winograd", "winograd kept", "direct")[index],
+            )
             for index, (layer, pool) in enumerate(zip(self.layers, self.pools, strict=True))
         ]
         self.embed = (torch.randn(embedding, 26), torch.randn(embedding)) if embedding else None
@@ -153,12 +190,12 @@ def test_no_neighbour_and_no_thread_changes_a_bit(library: Library) -> None:
             assert torch.equal(alone[0], together[task, image])
 
 
-@pytest.mark.parametrize("winograd", [False, True])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("pool", [False, True])
-def test_not_a_number_stays_visible(library: Library, winograd: bool, pool: bool) -> None:
+def test_not_a_number_stays_visible(library: Library, algorithm: Algorithm, pool: bool) -> None:
     weight, bias = random_layer(8, 8, seed=0)
     weight[3, 2] = float("nan")
-    layer = packed(library, (weight, bias), pool=pool, winograd=winograd)
+    layer = packed(library, (weight, bias), pool=pool, algorithm=algorithm)
     x = torch.randn(1, 8, 8, 8).contiguous(memory_format=torch.channels_last)
     found = library.convolve(x, layer, threads=1)
     assert found[:, 3].isnan().all()
