@@ -24,11 +24,12 @@ from benchmarks.paper_loop import PaperLoop
 from benchmarks.report import RESULTS, Report
 from benchmarks.timing import Timing, ratio, side_by_side
 from model.config import ModelConfig, PreprocessConfig, RoutingConfig
+from model.forward import Forward
 from model.network import RoutedNetwork, build
 from model.plan import cost, make_plan, masked_cost
 from model.rows import RowBatch
 from model.self_check import largest_probability_difference
-from model.strategies import Forward, make_forward, sample_batch
+from model.strategies import make_forward, sample_batch
 from model.tasks import Task
 
 MEASURED_TASKS = 4  # of the loop, where it is extrapolated

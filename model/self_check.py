@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from model.decision import probabilities
+from model.forward import Forward
 from model.network import RoutedNetwork
 from model.rows import RowBatch
-from model.strategies import Forward, MaskedForward, sample_batch
+from model.strategies import MaskedForward, sample_batch
 
 
 def largest_probability_difference(

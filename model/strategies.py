@@ -4,7 +4,7 @@
 reference
 ``mixed``    one batch of many tasks, one mask row gathered per row
 ``subnet``   what tasks share once per image, then each task's own units only (:mod:`model.plan`)
-``auto``     whichever measures fastest on this machine for this model
+``auto``     whichever measures fastest on this machine (:mod:`model.auto_forward`)
 
 All give the same numbers (within 1e-5 of a probability in float32), and no row's answer depends on
 the other rows of its batch.
@@ -13,13 +13,14 @@ the other rows of its batch.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from model.auto_forward import AutoForward
+from model.forward import Forward
 from model.network import RoutedNetwork
 from model.rows import RowBatch
 from model.subnet_forward import SubnetForward
@@ -28,20 +29,7 @@ from model.weight_cache import WeightCache
 Strategy = Literal["masked", "mixed", "subnet"]
 STRATEGIES: tuple[Strategy, ...] = ("masked", "mixed", "subnet")
 
-
-class Forward(Protocol):
-    """Runs rows on the thread that calls it; not for several threads at once."""
-
-    @property
-    def name(self) -> str:
-        """The strategy in use."""
-
-    @property
-    def kernels(self) -> str:
-        """What runs the convolutions: "pytorch", or "compiled" and the instruction set."""
-
-    def __call__(self, batch: RowBatch) -> Tensor:
-        """Logits float32 [R, max_outputs] on the CPU, -inf beyond a task's outputs."""
+_AUTO_TASKS = 8  # asked about one image, to find the fastest
 
 
 class MaskedForward:
@@ -66,6 +54,9 @@ class MaskedForward:
                 answered = self._network(chosen, task)
             logits[rows, : answered.shape[1]] = answered.float().cpu()
         return logits
+
+    def close(self) -> None:
+        """There is nothing to stop."""
 
 
 class MixedForward:
@@ -94,6 +85,9 @@ class MixedForward:
                 logits[rows] = self._network(images[rows], tasks).float().cpu()
         return logits
 
+    def close(self) -> None:
+        """There is nothing to stop."""
+
     def _passes(self, task_index: Tensor) -> list[Tensor | slice]:
         """Rows that run together: those of tasks that came into the model together."""
         if not self._generations.any():
@@ -111,57 +105,29 @@ def make_forward(
     workers: int = 1,
     cache: WeightCache | None = None,
     native: bool = True,
-    sample: RowBatch | None = None,
-    clock: Callable[[], float] = time.perf_counter,
+    acceptable: Callable[[Forward], bool] = lambda forward: True,
 ) -> Forward:
-    """The forward for ``strategy``; ``auto`` times them on ``sample`` and takes the fastest.
+    """The forward for ``strategy``; ``auto`` times them on a small batch and takes the fastest.
 
     Args:
         dtype: of the convolutions; logits are always float32.
         workers: threads over which ``subnet`` spreads the tasks on a CPU.
         cache: of cut weights, to be shared by versions of one model.
         native: whether ``subnet`` may use compiled kernels (:mod:`model.native`).
-        sample: defaults to one image asked for all tasks, at most 8 of them.
+        acceptable: whether ``auto`` may take a strategy instead of ``subnet``.
     """
     place = torch.device(device)
-
-    def make(name: Strategy) -> Forward:
-        if name == "masked":
-            return MaskedForward(network, place, dtype)
-        if name == "mixed":
-            return MixedForward(network, place, dtype)
-        return SubnetForward(
+    makers: dict[Strategy, Callable[[], Forward]] = {
+        "subnet": lambda: SubnetForward(
             network, place, dtype=dtype, workers=workers, cache=cache, native=native
-        )
-
+        ),
+        "mixed": lambda: MixedForward(network, place, dtype),
+        "masked": lambda: MaskedForward(network, place, dtype),
+    }
     if strategy != "auto":
-        return make(strategy)
-    # The usual winner first: a slow one is then given up after a single run.
-    candidates = [make(name) for name in reversed(STRATEGIES)]
-    return fastest(candidates, sample or sample_batch(network, tasks=8), clock)
-
-
-def fastest(
-    forwards: Sequence[Forward], batch: RowBatch, clock: Callable[[], float] = time.perf_counter
-) -> Forward:
-    """The forward that answers ``batch`` soonest: the better of two runs after a warm-up run.
-
-    One whose warm-up run takes three times the best so far is not run again.
-    """
-    best, best_seconds = forwards[0], math.inf
-    for forward in forwards:
-        if _seconds(forward, batch, clock) > 3 * best_seconds:
-            continue
-        seconds = min(_seconds(forward, batch, clock) for _ in range(2))
-        if seconds < best_seconds:
-            best, best_seconds = forward, seconds
-    return best
-
-
-def _seconds(forward: Forward, batch: RowBatch, clock: Callable[[], float]) -> float:
-    start = clock()
-    forward(batch)
-    return clock() - start
+        return makers[strategy]()
+    candidates = [make() for make in makers.values()]  # the usual winner first
+    return AutoForward(candidates, sample_batch(network, tasks=_AUTO_TASKS), acceptable)
 
 
 def sample_batch(network: RoutedNetwork, images: int = 1, tasks: int = 40) -> RowBatch:

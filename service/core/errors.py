@@ -18,6 +18,7 @@
         │   ├── NoPreviousModelError      no_previous_model        nothing to roll back to
         │   ├── VersionInUseError         version_in_use           it answers, so it stays loaded
         │   ├── TooManyVersionsError      too_many_versions        no place for one more
+        │   ├── StrategyFixedError        strategy_fixed           nothing is chosen by measuring
         │   ├── AdminOffError             admin_off                no keys, so no administrators
         │   └── AccessError               access_refused           the caller may not do this
         │       ├── KeyRequiredError        key_required           no key
@@ -170,6 +171,12 @@ class TooManyVersionsError(RequestError):
     """One more version than may be in memory."""
 
     code = "too_many_versions"
+
+
+class StrategyFixedError(RequestError):
+    """Measuring strategies where a setting says which one runs."""
+
+    code = "strategy_fixed"
 
 
 class AdminOffError(RequestError):

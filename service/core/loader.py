@@ -15,7 +15,6 @@ from model.remote_options import RemoteOptions
 from model.repository import Published, Repository
 from model.self_check import largest_probability_difference
 from model.strategies import make_forward
-from model.subnet_forward import SubnetForward
 from model.weight_cache import WeightCache
 from service.core.run_options import RunOptions
 from service.core.served import ServedModel
@@ -66,10 +65,12 @@ class RepositoryLoader(ModelSource):
             workers=options.workers,
             cache=self._cache,
             native=options.compiled_kernels,
+            acceptable=lambda other: (
+                largest_probability_difference(other, network) <= options.max_probability_error
+            ),
         )
         error = largest_probability_difference(forward, network)
-        if isinstance(forward, SubnetForward):
-            forward.close()  # its threads would keep this thread's low priority
+        forward.close()  # its threads would keep this thread's low priority
         _check_precision(error, options)
         return ServedModel(
             name=self._name,

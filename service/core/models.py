@@ -10,6 +10,7 @@ from service.core.canary import Lot
 from service.core.clock import Clock
 from service.core.errors import TooManyVersionsError
 from service.core.holder import ModelHolder
+from service.core.measuring import measure_again
 from service.core.plan import ModelPlan, Wanted
 from service.core.refresh import Outcome, Refresher, RefreshOptions
 from service.core.scheduler import Scheduler
@@ -130,6 +131,23 @@ class Models:
             versions = self.get(name)
             self._check_room(versions.shadow is None and wanted is not None)
             return await versions.set_shadow(wanted)
+
+    async def measure(self, name: str | None, version: int | None) -> tuple[ServedModel, str]:
+        """See :func:`measure_again`; of the version that answers, or of one by its number.
+
+        Returns:
+            that version, and its strategy until now.
+
+        Raises:
+            UnknownModelError, UnknownVersionError: not served here.
+            LoadingError, ModelUnavailableError: not yet, or not at all.
+            StrategyFixedError: a setting says which strategy runs.
+        """
+        async with self._changing:
+            versions = self.get(name)
+            holder = versions.stable.holder
+            model = holder.current() if version is None else versions.find(version)
+            return model, await measure_again(model, self._scheduler)
 
     async def load(self, name: str, version: int | None) -> Outcome:
         """Take a model's latest (or pinned) version; or one version more, by its number.

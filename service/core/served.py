@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from model.auto_forward import AutoForward, Measurement
 from model.config import ModelConfig
-from model.strategies import Forward
+from model.forward import Forward
 from model.tasks import TaskSet
 from service.core.decisions import DecisionTable
 from service.core.run_options import Precision
@@ -56,3 +57,8 @@ class ServedModel:
     def kernels(self) -> str:
         """What runs its convolutions."""
         return self.forward.kernels
+
+    @property
+    def measured(self) -> Measurement | None:
+        """What its strategy was chosen by; None where a setting says which."""
+        return self.forward.measured if isinstance(self.forward, AutoForward) else None

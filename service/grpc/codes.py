@@ -29,7 +29,14 @@ STATUS_BY_CODE: dict[str, StatusCode] = {
     **dict.fromkeys(("access_refused", "scope_missing", "admin_off"), StatusCode.PERMISSION_DENIED),
     **dict.fromkeys(("unknown_model", "unknown_version"), StatusCode.NOT_FOUND),
     **dict.fromkeys(
-        ("no_previous_model", "version_in_use", "too_many_versions", "load_failed", "latest_moved"),
+        (
+            "no_previous_model",
+            "version_in_use",
+            "too_many_versions",
+            "strategy_fixed",
+            "load_failed",
+            "latest_moved",
+        ),
         StatusCode.FAILED_PRECONDITION,
     ),
     # not now

@@ -33,6 +33,7 @@ STATUS_BY_CODE = {
     "version_in_use": 409,
     "too_many_versions": 409,
     "latest_moved": 409,
+    "strategy_fixed": 409,
     "body_too_large": 413,
     "image_too_large": 413,
     "too_many_images": 413,

@@ -198,6 +198,24 @@ class RefreshResponse(BaseModel):
     model: ModelReference | None = Field(description="what answers now")
 
 
+class MeasurementCard(BaseModel):
+    """How fast each strategy answered a sample, when they were last measured."""
+
+    at: str
+    rows: int = Field(description="in the sample")
+    images: int
+    seconds: dict[str, float] = Field(description="for the sample, by strategy: the fastest runs")
+
+
+class MeasureResponse(BaseModel):
+    """What measuring again came to."""
+
+    model: ModelReference
+    before: str = Field(description="the strategy until now")
+    strategy: str = Field(description="the strategy from now on")
+    measured: MeasurementCard | None
+
+
 class VersionCard(BaseModel):
     """One version in memory."""
 
@@ -210,6 +228,7 @@ class VersionCard(BaseModel):
     loaded_at: str
     load_seconds: float
     strategy: str = Field(description="how batches are run")
+    measured: MeasurementCard | None = Field(description="null where a setting says how")
     kernels: str = Field(description="what runs the convolutions: pytorch, or compiled ones")
     precision: Precision
     precision_error: float = Field(
@@ -279,6 +298,9 @@ class ModelResponse(BaseModel):
     loaded_at: str | None = None
     load_seconds: float | None = None
     strategy: str | None = Field(default=None, description="how batches are run")
+    measured: MeasurementCard | None = Field(
+        default=None, description="what that was chosen by; null where a setting says how"
+    )
     kernels: str | None = Field(
         default=None, description="what runs the convolutions: pytorch, or compiled ones"
     )

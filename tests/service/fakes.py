@@ -77,6 +77,9 @@ class FakeForward:
         self.fault(batch, logits)
         return logits
 
+    def close(self) -> None:
+        pass
+
     @property
     def sizes(self) -> list[int]:
         return [len(batch) for batch in self.batches]

@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.core.errors import AdminOffError
 from service.core.refresh import Outcome, Refresher
-from service.http.model_choice import ModelName
+from service.http.model_choice import ModelName, VersionNumber
 from service.http.openapi import error_responses
-from service.http.routes.catalogue import reference_to
-from service.http.schemas import RefreshResponse
+from service.http.routes.catalogue import measurement_card, reference_to
+from service.http.schemas import MeasureResponse, RefreshResponse
 from service.http.services import services_of
 
 
@@ -118,6 +118,24 @@ async def shadow(
     models = services_of(request).core.models
     outcome = await models.set_shadow(model, asked.version)
     return _state(models.get(model).shadow, outcome)
+
+
+@router.post("/measure", responses=error_responses(403, 404, 409, 422, 500, 503))
+async def measure(
+    request: Request, model: ModelName = None, version: VersionNumber = None
+) -> MeasureResponse:
+    """Time the strategies again where `auto` chooses, and run batches by the fastest from now on.
+
+    For a machine that has become another one since the version was loaded. Answers when that is
+    done; requests go on meanwhile.
+    """
+    measured, before = await services_of(request).core.models.measure(model, version)
+    return MeasureResponse(
+        model=reference_to(measured),
+        before=before,
+        strategy=measured.strategy,
+        measured=measurement_card(measured.measured),
+    )
 
 
 def _state(place: Refresher | None, outcome: Outcome, reason: str | None = None) -> RefreshResponse:

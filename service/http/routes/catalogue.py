@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from fastapi import APIRouter, Request
 
+from model.auto_forward import Measurement
 from model.preprocess import ACCEPTED_FORMATS
 from service.core.refresh import Refresher
 from service.core.served import ServedModel
@@ -20,6 +21,7 @@ from service.http.schemas import (
     Cost,
     EngineCard,
     LimitsResponse,
+    MeasurementCard,
     ModelCard,
     ModelReference,
     ModelResponse,
@@ -115,6 +117,18 @@ def reference_to(model: ServedModel) -> ModelReference:
     return ModelReference(name=model.name, version=model.version, digest=model.digest)
 
 
+def measurement_card(measured: Measurement | None) -> MeasurementCard | None:
+    """What a strategy was chosen by."""
+    if measured is None:
+        return None
+    return MeasurementCard(
+        at=_time(measured.at),
+        rows=measured.rows,
+        images=measured.images,
+        seconds={name: round(seconds, 6) for name, seconds in measured.seconds.items()},
+    )
+
+
 def _served(model: ServedModel) -> dict[str, Any]:
     config = model.config
     return {
@@ -123,6 +137,7 @@ def _served(model: ServedModel) -> dict[str, Any]:
         "loaded_at": _time(model.loaded_at),
         "load_seconds": round(model.load_seconds, 3),
         "strategy": model.strategy,
+        "measured": measurement_card(model.measured),
         "kernels": model.kernels,
         "precision": model.precision,
         "precision_error": model.precision_error,
@@ -189,6 +204,7 @@ def _version_card(services: Services, found: ServedModel, roles: list[Role]) -> 
         loaded_at=_time(found.loaded_at),
         load_seconds=round(found.load_seconds, 3),
         strategy=found.strategy,
+        measured=measurement_card(found.measured),
         kernels=found.kernels,
         precision=found.precision,
         precision_error=found.precision_error,

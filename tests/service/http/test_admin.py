@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 
 import httpx
 import pytest
+import torch
 from torch import Tensor
 
+from model.auto_forward import AutoForward
 from model.errors import BundleError, RepositoryError
 from model.rows import RowBatch
 from service.core.served import ServedModel
 from tests.service.core.test_refresh import Shelf
 from tests.service.core.test_serving import until
-from tests.service.fakes import fake_forward
+from tests.service.fakes import fake_forward, make_model
 from tests.service.http.apps import assert_error, make_app, running, send, services
 from tests.service.pictures import picture
 
 
-@pytest.mark.parametrize("action", ["refresh", "rollback", "pin", "canary", "shadow"])
+@pytest.mark.parametrize("action", ["refresh", "rollback", "pin", "canary", "shadow", "measure"])
 def test_without_keys_nobody_may_unless_a_setting_says_so(action: str) -> None:
     response = send(make_app(), "POST", f"/v1/admin/{action}", json={"version": 1})
     assert_error(response, 403, "admin_off")
@@ -207,5 +210,35 @@ def test_a_shadow_is_compared_and_told_of_and_never_answers() -> None:
                 "model"
             ] is None
             assert (await client.get("/v1/models")).json()["models"][0]["shadow"] is None
+
+    asyncio.run(scenario())
+
+
+def test_strategies_are_measured_again_and_the_model_page_tells() -> None:
+    def choosing() -> ServedModel:
+        model = make_model()
+        sample = RowBatch.all_pairs(torch.zeros(1, 28, 28, 3, dtype=torch.uint8), range(3))
+        return replace(model, forward=AutoForward([fake_forward(model)], sample, lambda _: True))
+
+    async def scenario() -> None:
+        async with running(make_app(choosing, open_admin=True)) as client:
+            card = (await client.get("/v1/model")).json()["measured"]
+            assert (card["rows"], card["images"], list(card["seconds"])) == (3, 1, ["fake"])
+            body = (await client.post("/v1/admin/measure")).json()
+            assert (body["before"], body["strategy"]) == ("fake", "fake")
+            assert body["model"]["version"] == 1
+            assert (await client.get("/v1/model")).json()["measured"] == body["measured"]
+            [version] = (await client.get("/v1/models")).json()["models"][0]["versions"]
+            assert version["measured"] == body["measured"]
+            missing = await client.post("/v1/admin/measure", params={"version": 7})
+            assert_error(missing, 404, "unknown_version")
+            assert_error(
+                await client.post("/v1/admin/measure", params={"model": "shoes"}),
+                404,
+                "unknown_model",
+            )
+        async with running(make_app(open_admin=True)) as client:
+            assert (await client.get("/v1/model")).json()["measured"] is None
+            assert_error(await client.post("/v1/admin/measure"), 409, "strategy_fixed")
 
     asyncio.run(scenario())
