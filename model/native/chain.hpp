@@ -233,6 +233,9 @@ inline void run_job(const Job& job, Team::Session& threads) {
 
 extern "C" {
 
+// Of what follows and of the structures above: model/native/library.py has the same number.
+int32_t interface_version() { return 2; }
+
 int32_t vector_floats() { return V; }
 
 // [outputs][inputs][tap] -> by group of output blocks [input block][tap][input][output].

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import math
 import struct
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 Algorithm = Literal["direct", "winograd", "winograd kept"]
 """Directly; by Winograd's algorithm, the weights transformed in every call, or kept transformed:
@@ -29,6 +32,7 @@ _HEAD = struct.Struct("=4Q2q")
 _JOB = struct.Struct("=8Q6q")
 
 _ALGORITHMS: dict[Algorithm, int] = {"direct": 0, "winograd": 1, "winograd kept": 2}
+_INTERFACE = 2  # chain.hpp has the same number
 _POINTS = 36  # of a kernel transformed for Winograd's algorithm
 
 
@@ -211,8 +215,21 @@ def native_library() -> Library | None:
         return None
     for level in _LEVELS[_LEVELS.index(capability) :]:
         for path in sorted(Path(__file__).parent.glob(f"_{level.lower()}.*.so")):
-            return Library(path)
+            if _interface(path) == _INTERFACE:
+                return Library(path)
+            logger.warning(
+                "%s was compiled from other sources than these (interface %d, not %d): everything "
+                "runs in PyTorch's operators, slower; install the package again (make venv)",
+                path.name, _interface(path), _INTERFACE,
+            )  # fmt: skip
+            return None
     return None
+
+
+def _interface(path: Path) -> int:
+    """The version of a library's interface; 1 where it does not say."""
+    version = getattr(ctypes.CDLL(str(path)), "interface_version", None)
+    return 1 if version is None else int(version())
 
 
 def _address(data: bytes) -> int:

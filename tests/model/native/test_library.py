@@ -70,6 +70,14 @@ def test_a_processor_without_the_instructions_has_none(monkeypatch: pytest.Monke
     assert native_library.__wrapped__() is None
 
 
+def test_a_library_compiled_from_other_sources_is_left_unused(
+    library: Library, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("model.native.library._INTERFACE", 99)
+    assert native_library.__wrapped__() is None
+    assert "install the package again" in caplog.text
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     inputs=st.sampled_from([1, 3, 4, 5, 16, 17, 37]),
