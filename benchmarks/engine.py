@@ -3,9 +3,9 @@
     python -m benchmarks.engine                  the headline table: 40 tasks of one image
     python -m benchmarks.engine --grid           strategies x tasks x images x sizes x keep
 
-Every ratio is taken inside one run, between ways timed in turn. The loop's time is proportional to
-the number of tasks, so with many tasks it is measured over a few of them and multiplied; such cells
-are marked.
+Every ratio is taken inside one cell, between ways timed in turn; interrupted, the same command goes
+on. The loop's time is proportional to the number of tasks, so with many tasks it is measured over a
+few of them and multiplied; such cells are marked.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from benchmarks.bundles import CACHE
 from benchmarks.folded_pass import FoldedPass
 from benchmarks.paper_loop import PaperLoop
+from benchmarks.records import Records
 from benchmarks.report import RESULTS, Report
 from benchmarks.timing import Timing, ratio, side_by_side
 from model.config import ModelConfig, PreprocessConfig, RoutingConfig
@@ -33,6 +35,9 @@ from model.strategies import make_forward, sample_batch
 from model.tasks import Task
 
 MEASURED_TASKS = 4  # of the loop, where it is extrapolated
+# Of the grid, in rows times pixels: what would take minutes a call, or not fit into memory.
+MOST_PIXELS = 45e6
+MOST_PIXELS_MIXED = 4.5e6  # every row has activations of its own
 PEAK_SIZE = 2048
 HEADLINES = [(224, "all", 0.4), (64, "all", 0.4), (224, "last:2", 0.4), (64, "last:2", 0.4),
              (224, "last:2", 0.25), (64, "last:2", 0.25)]  # fmt: skip
@@ -47,6 +52,16 @@ class Cell:
     keep: float
     tasks: int = 40
     images: int = 1
+
+    @property
+    def name(self) -> str:
+        shape = f"{self.size}px-{self.routed_layers.replace(':', '')}-keep{self.keep:g}"
+        return f"{shape}-{self.tasks}tasks-{self.images}images"
+
+    @property
+    def pixels(self) -> int:
+        """Of all rows."""
+        return self.tasks * self.images * self.size**2
 
     def network(self, routed_layers: str | None = None) -> RoutedNetwork:
         return build(
@@ -77,7 +92,8 @@ def measure(
         )
     if mixed:
         forwards["mixed"] = make_forward(network, "mixed")
-    measured = min(cell.tasks, MEASURED_TASKS if cell.tasks * cell.images > 40 else cell.tasks)
+    several = MEASURED_TASKS if cell.images == 1 else 1
+    measured = min(cell.tasks, several if cell.tasks * cell.images > 40 else cell.tasks)
     ways: dict[str, Callable[[], object]] = {
         f"loop {name}": _loop(PaperLoop(cell.network(), channels_last=last), batch, measured)
         for name, last in (("channels first", False), ("channels last", True))
@@ -150,7 +166,7 @@ def _table(report: Report, results: list[dict[str, Any]], peak: float) -> None:
         "usual way, batch norm folded, channels last, eager; `dense`: the same through our engine "
         "(Winograd where it pays), the least that a network of this size costs here. "
         "`by multiply-adds`: the plan's work in passes of a direct convolution. `*`: the loop was "
-        f"timed over {MEASURED_TASKS} tasks and multiplied. `of peak`: share of a {PEAK_SIZE} x "
+        f"timed over a few of the tasks and multiplied. `of peak`: share of a {PEAK_SIZE} x "
         f"{PEAK_SIZE} float32 matrix product ({peak / 1e9:.0f} GFLOP/s in this run), counting a "
         "direct convolution's operations. `max dp`: largest difference of a probability from "
         "`masked` in float32. Medians over rounds."
@@ -166,12 +182,13 @@ def main(
     routed: Annotated[str, typer.Option(help="of the grid; a semicolon between several")] = "all",
     threads: Annotated[int, typer.Option(help="of the engine and of the loop")] = 2,
     rounds: int = 5,
+    fresh: Annotated[bool, typer.Option(help="Measure everything again.")] = False,
     out: Annotated[Path | None, typer.Option(help="folder for the result")] = None,
 ) -> None:
     """Measure and write table, plot and raw figures."""
     torch.set_num_threads(threads)
     if grid:
-        cells = [
+        wanted = [
             Cell(size, layers, keep, count, batch)
             for size, count, batch, keep, layers in itertools.product(
                 _integers(sizes), _integers(tasks), _integers(images),
@@ -179,15 +196,26 @@ def main(
             )
         ]  # fmt: skip
     else:
-        cells = [Cell(*headline) for headline in HEADLINES]
-    name = "engine-grid" if grid else "engine"
-    report = Report(out or RESULTS / name, f"Engine: VGG-11-BN, {threads} threads")
+        wanted = [Cell(*headline) for headline in HEADLINES]
+    cells = [cell for cell in wanted if cell.pixels <= MOST_PIXELS]
+    folder = out or RESULTS / ("engine-grid" if grid else "engine")
+    report = Report(folder, f"Engine: VGG-11-BN, {threads} threads")
     peak = peak_flops()
+    settings = {"threads": threads, "rounds": rounds}
+    records = Records(CACHE / "records" / folder.name, settings, fresh)
     results = []
     for cell in cells:
-        results.append(measure(cell, threads, rounds, bfloat16=True, mixed=grid))
-        print(cell, {k: round(v, 2) for k, v in results[-1]["loop_over"].items()}, flush=True)
+        record = records.read(cell.name)
+        if not record:
+            mixed = grid and cell.pixels <= MOST_PIXELS_MIXED
+            found = measure(cell, threads, rounds, bfloat16=True, mixed=mixed)
+            record = records.update(cell.name, found=found)
+        results.append(record["found"])
+        print(cell.name, {k: round(v, 2) for k, v in results[-1]["loop_over"].items()}, flush=True)
     _table(report, results, peak)
+    if len(cells) < len(wanted):
+        names = ", ".join(cell.name for cell in wanted if cell not in cells)
+        report.text(f"Left out, because a single call takes minutes: {names}.")
     report.bars(
         "speedup",
         "Times faster than a full masked pass per task",
