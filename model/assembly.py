@@ -42,7 +42,7 @@ def task_parts(network: RoutedNetwork) -> list[TaskPart]:
         logits = slice(heads.starts[index], heads.starts[index] + heads.outputs[index])
         tensors = {
             name: state[name][logits if name in _LOGITS else index].clone()
-            for name in _own_names(network)
+            for name in own_names(network)
         }
         parts.append(TaskPart(task, network.config.generation_of[index], tensors))
     return parts
@@ -50,7 +50,7 @@ def task_parts(network: RoutedNetwork) -> list[TaskPart]:
 
 def shared_state(network: RoutedNetwork) -> dict[str, Tensor]:
     """Every tensor that belongs to no single task."""
-    own = set(_own_names(network))
+    own = set(own_names(network))
     return {name: tensor for name, tensor in network.state_dict().items() if name not in own}
 
 
@@ -77,28 +77,36 @@ def assemble(trunk: RoutedNetwork, parts: Sequence[TaskPart]) -> RoutedNetwork:
         name: (torch.cat if name in _LOGITS else torch.stack)(
             [part.tensors[name] for part in parts]
         )
-        for name in _own_names(trunk)
+        for name in own_names(trunk)
     }
     network.load_state_dict(shared_state(trunk) | own)
     return network.eval()
 
 
-def _own_names(network: RoutedNetwork) -> Iterator[str]:
+def own_names(network: RoutedNetwork) -> Iterator[str]:
     """Names of the state's tensors with a row for each task, or for each of its outputs.
 
     Where statistics are kept per task those of a single task are one row too, so their place is
-    what counts: behind the first routed layer.
+    what counts: behind the first routed layer, or everywhere with norm "batch_per_domain".
     """
     per_task = network.config.backbone.norm == "batch_per_task"
     behind_route = False
     for index, layer in enumerate(network.layers):
-        if layer.norm is not None and per_task and behind_route:
-            yield from (f"layers.{index}.norm.{name}" for name in _STATISTICS)
+        prefix = f"layers.{index}"
+        own: tuple[str, ...] = _STATISTICS if per_task and behind_route else ()
+        if layer.shape.own_norm:
+            own = (*_STATISTICS, "weight", "bias")
+        if layer.norm is not None:
+            yield from (f"{prefix}.norm.{name}" for name in own)
+        if layer.shortcut is not None and layer.shortcut.norm is not None:
+            yield from (f"{prefix}.shortcut.norm.{name}" for name in own)
         if layer.modulation is not None:
-            yield from (f"layers.{index}.modulation.{name}"
+            yield from (f"{prefix}.modulation.{name}"
                         for name, _ in layer.modulation.named_parameters())  # fmt: skip
+        if layer.adapter is not None:
+            yield from (f"{prefix}.adapter.{name}" for name in layer.adapter.state_dict())
         if layer.route is not None:
-            yield f"layers.{index}.route.mask"
+            yield f"{prefix}.route.mask"
             behind_route = True
     if network.heads.embed_weight is not None:
         yield from ("heads.embed_weight", "heads.embed_bias")

@@ -17,22 +17,26 @@ from torch import Tensor, nn
 class BatchNorm(nn.Module):
     """Batch norm over [N, C, H, W] with one row of running statistics, or one row per task.
 
-    The affine weight and bias are shared. ``momentum`` None gives a cumulative average, for
-    recalibration; it counts the batches of a row, so each must update the same units.
+    The affine weight and bias are shared, or with ``own_affine`` one row per row of statistics too.
+    ``momentum`` None gives a cumulative average, for recalibration; it counts the batches of a row,
+    so each must update the same units.
     """
 
     running_mean: Tensor  # [rows, C]
     running_var: Tensor  # [rows, C]
     batches_seen: Tensor  # int64 [rows]
 
-    def __init__(self, channels: int, rows: int = 1) -> None:
+    def __init__(self, channels: int, rows: int = 1, *, own_affine: bool = False) -> None:
         super().__init__()
         self.eps = 1e-5
         self.momentum: float | None = 0.1
+        self.frozen = False  # normalises with its running statistics in training too
         # F.batch_norm of a training batch that other processes have the rest of.
         self.over_processes: Callable[..., Tensor] | None = None
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        self.own_affine = own_affine
+        shape = (rows, channels) if own_affine else (channels,)
+        self.weight = nn.Parameter(torch.ones(shape))
+        self.bias = nn.Parameter(torch.zeros(shape))
         self.register_buffer("running_mean", torch.zeros(rows, channels))
         self.register_buffer("running_var", torch.ones(rows, channels))
         self.register_buffer("batches_seen", torch.zeros(rows, dtype=torch.int64))
@@ -49,9 +53,10 @@ class BatchNorm(nn.Module):
         """``x``: [N, C, H, W]; ``task``: one index, or int64 [N], one per row."""
         if isinstance(task, int):
             return self.forward_units(x, self.row(task), None)
-        if self.training and not self.per_task:
+        updated = self.training and not self.frozen
+        if updated and not self.per_task:
             return self.forward_units(x, 0, None)
-        if self.training:
+        if updated:
             out = torch.empty_like(x)
             for row in torch.unique(task).tolist():
                 chosen = (task == row).nonzero().flatten()
@@ -59,8 +64,9 @@ class BatchNorm(nn.Module):
             return out
         # The same arithmetic with one row of statistics, which a second task may turn into two.
         rows = task if self.per_task else torch.zeros_like(task)
-        scale = self.weight * (self.running_var[rows] + self.eps).rsqrt()  # [N, C]
-        shift = self.bias - self.running_mean[rows] * scale
+        weight, bias = self._affine(rows)
+        scale = weight * (self.running_var[rows] + self.eps).rsqrt()  # [N, C]
+        shift = bias - self.running_mean[rows] * scale
         return torch.addcmul(shift[:, :, None, None], x, scale[:, :, None, None])
 
     def forward_units(self, x: Tensor, row: int, units: Tensor | None) -> Tensor:
@@ -69,9 +75,9 @@ class BatchNorm(nn.Module):
         In training mode, updates the running statistics of those channels in ``row`` and no others.
         """
         columns = slice(None) if units is None else units
-        weight, bias = self.weight[columns], self.bias[columns]
+        weight, bias = (part[columns] for part in self._affine(row))
         mean, var = self.running_mean[row, columns], self.running_var[row, columns]
-        if not self.training:
+        if not self.training or self.frozen:
             return F.batch_norm(x, mean, var, weight, bias, training=False, eps=self.eps)
         # Copies, written back below: autograd keeps what it was given, and several forward passes
         # may come before one backward pass.
@@ -95,8 +101,13 @@ class BatchNorm(nn.Module):
 
     def scale_shift(self, row: int) -> tuple[Tensor, Tensor]:
         """Evaluation mode as ``scale * x + shift``, each [C]: what folds into a convolution."""
-        scale = self.weight * (self.running_var[row] + self.eps).rsqrt()
-        return scale, self.bias - self.running_mean[row] * scale
+        weight, bias = self._affine(row)
+        scale = weight * (self.running_var[row] + self.eps).rsqrt()
+        return scale, bias - self.running_mean[row] * scale
+
+    def _affine(self, row: int | Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a row: [C]; of a vector of rows with their own, [N, C]."""
+        return (self.weight[row], self.bias[row]) if self.own_affine else (self.weight, self.bias)
 
     def set_rows(self, rows: int) -> None:
         """Statistics for ``rows`` tasks: one row becomes the start of each.
@@ -107,7 +118,7 @@ class BatchNorm(nn.Module):
         present = self.running_mean.shape[0]
         if rows == present:
             return
-        if present != 1:
+        if present != 1 or self.own_affine:
             raise ValueError(f"statistics of {present} tasks cannot become those of {rows}")
         self.running_mean = self.running_mean.repeat(rows, 1)
         self.running_var = self.running_var.repeat(rows, 1)

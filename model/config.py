@@ -16,6 +16,8 @@ PIXEL_FUNCTION_VERSION = 1
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 ModulationKind = Literal["none", "scale", "scale_shift"]
+AdapterKind = Literal["none", "series", "parallel"]
+NormKind = Literal["batch", "batch_per_task", "batch_per_domain"]
 KeepSchedule = Literal["constant", "falling", "rising"]
 
 
@@ -28,15 +30,29 @@ class BackboneConfig(_Frozen):
 
     arch: str = Field(
         default="vgg11_bn",
-        description="vgg11, vgg13, vgg16, vgg19 or small_cnn, with or without _bn",
+        description="vgg11, vgg13, vgg16, vgg19 or small_cnn, with or without _bn; resnet18, "
+        "resnet26 or resnet50",
     )
     width: float = Field(
         default=1.0, gt=0.0, le=8.0, description="multiplies every layer's units (rounded to 8)"
     )
-    norm: Literal["batch", "batch_per_task"] = Field(
+    norm: NormKind = Field(
         default="batch",
         description="batch-norm statistics shared by all tasks, or one set per task behind the "
-        "first routed layer, where tasks' activations differ",
+        "first routed layer, where tasks' activations differ; batch_per_domain: each task its own "
+        "batch norm in every layer, statistics, scale and shift",
+    )
+    stem: Literal["standard", "small"] = Field(
+        default="standard",
+        description="of a resnet: the architecture's own, or 3x3 with stride 1 and no pool, for "
+        "images of 32 px",
+        exclude_if=lambda stem: stem == "standard",  # bundles without stay readable as before
+    )
+    adapters: AdapterKind = Field(
+        default="none",
+        description="of a resnet's 3x3 convolutions: each task's own 1x1 convolution beside "
+        "(parallel) or behind (series) the shared one; needs norm batch_per_domain",
+        exclude_if=lambda kind: kind == "none",
     )
     units: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         default=(),
@@ -44,6 +60,15 @@ class BackboneConfig(_Frozen):
         "times width: a network cut out of a larger one",
         exclude_if=lambda units: not units,  # bundles without stay readable by earlier versions
     )
+
+    @model_validator(mode="after")
+    def _adapters_with_norms(self) -> Self:
+        if self.adapters != "none" and self.norm != "batch_per_domain":
+            raise ValueError(
+                f"adapters is {self.adapters!r} and norm {self.norm!r}: an adapter needs a batch "
+                "norm of its task's own behind it; set norm to 'batch_per_domain'"
+            )
+        return self
 
 
 class RoutingConfig(_Frozen):

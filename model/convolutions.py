@@ -2,7 +2,8 @@
 
 On CPUs in float32 the compiled library (:mod:`model.native`), where it is at hand, runs them all,
 and a task's own layers with its head in one call; by Winograd's algorithm where that pays
-(:mod:`model.winograd`). Elsewhere layers run one by one in oneDNN or cuDNN (:mod:`model.cut_conv`).
+(:mod:`model.winograd`). Elsewhere layers run one by one in oneDNN or cuDNN (:mod:`model.cut_conv`,
+:mod:`model.cut_residual`). A residual network always runs so: the library's calls are for chains.
 
 The algorithm depends on the layer's shape alone, never on the batch, on other tasks, or on memory:
 no row's answer depends on its neighbours by a bit, nor on tasks added later. Memory decides only
@@ -14,11 +15,13 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from model.cut_conv import CutConv
+from model.cut_residual import CutResidual
 from model.native.library import (
     Algorithm,
     Chain,
@@ -81,7 +84,7 @@ class Convolutions:
         """``tails``: what tasks run alone; ``native``: whether the compiled library may be used."""
         self._network, self._device, self._dtype = network, device, dtype
         self._cache = cache
-        runs = native and device.type == "cpu" and dtype == torch.float32
+        runs = native and device.type == "cpu" and dtype == torch.float32 and is_chain(network)
         self._native = native_library() if runs else None
         self._no_room = self._beyond(_KEPT_SHARE * cache.budget_bytes, tails)
         self._keys = [content_key(layer, dtype) for layer in network.layers]
@@ -112,19 +115,23 @@ class Convolutions:
         head = self._library().pack_head(*self._network.heads.parts(task, units))
         return Subnet(task, tuple(map(self._layer, cuts)), head)
 
-    def __call__(self, x: Tensor, cuts: Sequence[Cut]) -> Tensor:
+    def __call__(self, x: Tensor, cuts: Sequence[Cut], block_input: Tensor | None = None) -> Tensor:
         """One layer's convolution; of several cuts, on their inputs side by side.
 
         Args:
             x: [N, the cuts' inputs, H, W], channels last.
+            block_input: of the residual block that the layer ends; there is a single cut then.
 
         Returns:
             [N, the cuts' outputs, H', W'], channels last.
         """
+        layer = self._network.layers[cuts[0].layer]
+        if not layer.shape.plain:
+            make = partial(CutResidual.cut, layer, cuts[0], self._dtype)
+            return self._cache.get(self._key(cuts), make)(x, block_input)
         if len(cuts) == 1 and self._native is not None:
             packed = self._packed(self._layer(cuts[0]))
             return self._native.convolve(x, packed, torch.get_num_threads())
-        layer = self._network.layers[cuts[0].layer]
         return self._cache.get(self._key(cuts), lambda: CutConv.cut(layer, cuts, self._dtype))(x)
 
     def logits(self, inputs: Sequence[SubnetInput], threads: int) -> Tensor:
@@ -181,3 +188,8 @@ class Convolutions:
 
     def _key(self, cuts: Sequence[Cut]) -> bytes:
         return b"".join([self._keys[cuts[0].layer], *(cut.key for cut in cuts)])
+
+
+def is_chain(network: RoutedNetwork) -> bool:
+    """Whether the layers are plain ones, one behind the other, without a way around any."""
+    return all(layer.shape.plain and not layer.shape.begins_block for layer in network.layers)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from model.assembly import assemble, task_parts
-from model.config import ModelConfig
+from model.config import AdapterKind, ModelConfig
 from model.network import RoutedNetwork
 
 
@@ -25,16 +25,14 @@ def cut_out(network: RoutedNetwork, tasks: Sequence[int]) -> RoutedNetwork:
         ConfigError: no task, or one twice.
     """
     parts = task_parts(network)
-    whole = assemble(network, [replace(parts[task], generation=0) for task in tasks])
+    parts = [replace(parts[task], generation=0) for task in tasks]
+    whole = assemble(network, parts)
     kept = [None if mask is None else mask.any(dim=0).nonzero().flatten() for mask in whole.routes]
     small = RoutedNetwork(_config(whole, kept))
     state = _state(whole, kept)
     small.load_state_dict({name: state[name] for name in small.state_dict()})
-    return small.eval()
-
-
-# Names' ends of tensors [tasks, units].
-_TABLES = (".mask", ".running_mean", ".running_var", ".modulation.scale", ".modulation.shift")
+    own_norm = network.config.backbone.norm == "batch_per_domain"
+    return (_without_adapters(small) if own_norm and len(parts) == 1 else small).eval()
 
 
 def _config(whole: RoutedNetwork, kept: Sequence[Tensor | None]) -> ModelConfig:
@@ -73,19 +71,58 @@ def _state(whole: RoutedNetwork, kept: Sequence[Tensor | None]) -> dict[str, Ten
     if len(whole.tasks) == 1:
         _fold_modulation(whole, state)
     inputs: Tensor | None = None
-    for index, units in enumerate(kept):
+    around: Tensor | None = None  # the units left of a residual block's input
+    for index, (layer, units) in enumerate(zip(whole.layers, kept, strict=True)):
         prefix = f"layers.{index}."
+        around = inputs if layer.shape.begins_block else around
         for name in [name for name in state if name.startswith(prefix)]:
-            # Units are the first axis of weights and biases, the last one of tables by task.
-            by_task = name.endswith(_TABLES)
-            if not name.endswith(".batches_seen"):
-                state[name] = _chosen(state[name], 1 if by_task else 0, units)
-        weight = prefix + "conv.weight"
-        state[weight] = _chosen(state[weight], 1, inputs)
+            part = name.removeprefix(prefix)
+            for axis, left in _axes(part, layer.shape.adapter, units, inputs, around):
+                state[name] = _chosen(state[name], axis, left)
+        if layer.shortcut is not None and not layer.shortcut.shape.projected:
+            select = layer.shortcut.chosen(around, units)
+            if select is not None:
+                state[prefix + "shortcut.select"] = select
         inputs = units
     reads_features = "heads.embed_weight" if "heads.embed_weight" in state else "heads.weight"
     state[reads_features] = _chosen(state[reads_features], -1, inputs)
     return state
+
+
+def _axes(
+    name: str,
+    adapter: AdapterKind,
+    units: Tensor | None,
+    inputs: Tensor | None,
+    around: Tensor | None,
+) -> list[tuple[int, Tensor | None]]:
+    """Which axes of a layer's tensor run over its units, its inputs, or its block's inputs."""
+    if name == "conv.weight":
+        return [(0, units), (1, inputs)]
+    if name == "shortcut.conv.weight":
+        return [(0, units), (1, around)]
+    if name == "adapter.weight":  # beside the convolution it reads the same, behind it its result
+        return [(1, units), (2, units if adapter == "series" else inputs)]
+    # Everything else ends in the units: vectors, and tables with a row for each task.
+    return [] if name.endswith(("batches_seen", "shortcut.select")) else [(-1, units)]
+
+
+def _without_adapters(small: RoutedNetwork) -> RoutedNetwork:
+    """A single task's network with the adapters in the convolutions, and its batch norm as that of
+    any network."""
+    backbone = small.config.backbone.model_copy(update={"adapters": "none", "norm": "batch"})
+    plain = RoutedNetwork(small.config.replace(backbone=backbone.model_dump()))
+    state = dict(small.state_dict())
+    for index, layer in enumerate(small.layers):
+        if layer.adapter is not None and layer.norm is not None:
+            name = f"layers.{index}.conv.weight"
+            weight, bias = layer.adapter.fold(state[name], 0, None)
+            state[name] = weight
+            # What the adapter adds to every pixel, batch norm takes away with the mean.
+            state[f"layers.{index}.norm.running_mean"] = layer.norm.running_mean - bias
+    own = plain.state_dict()
+    plain.load_state_dict({name: state[name].view_as(one) for name, one in own.items()})
+    return plain
 
 
 def _fold_modulation(whole: RoutedNetwork, state: dict[str, Tensor]) -> None:
@@ -97,7 +134,9 @@ def _fold_modulation(whole: RoutedNetwork, state: dict[str, Tensor]) -> None:
         part = "conv" if layer.norm is None else "norm"
         weight, bias = state[f"{prefix}{part}.weight"], state[f"{prefix}{part}.bias"]
         scale, shift = layer.modulation.fold(0, torch.ones_like(bias), bias)
-        state[f"{prefix}{part}.weight"] = weight * scale.view(-1, *(1,) * (weight.ndim - 1))
+        # Of a convolution the units are the first axis, of batch norm the last.
+        wide = scale.view(-1, 1, 1, 1) if layer.norm is None else scale
+        state[f"{prefix}{part}.weight"] = weight * wide
         state[f"{prefix}{part}.bias"] = shift
 
 

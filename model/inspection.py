@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model.network import RoutedNetwork
-from model.plan import Node, NodeFork, make_plan, shares_conv
+from model.plan import Node, NodeFork, layer_cost, make_plan, shares_conv
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def view_routes(network: RoutedNetwork, tasks: Sequence[int]) -> RouteView:
         if pairs is not None:
             overlaps.append(pairs)
         count, macs, size = convolutions[index]
-        whole = 9 * layer.shape.in_units * layer.shape.units * size[0] * size[1]
+        whole = layer_cost(layer.shape, size).macs
         layers.append(
             LayerView(
                 index, layer.shape.units, size,

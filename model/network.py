@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from model.backbones import layer_shapes
 from model.config import ModelConfig, RoutingConfig
-from model.conv_layer import RoutedConv
+from model.conv_layer import LayerShape, RoutedConv
 from model.errors import ConfigError
 from model.heads import TaskHeads
 from model.normalisation import domain_tables
 from model.route_tree import Branch, LayerRoutes, layer_routes, moved, route_tree
-from model.routes import check_routes, draw_routes, placeholder_routes
+from model.routes import check_routes, draw_routes, first_of_stream, placeholder_routes
+from model.shortcut import Skip
 
 _CACHED_TREES = 64
 
@@ -55,9 +56,9 @@ class RoutedNetwork(nn.Module):
         self.config = config
         self.tasks = config.task_set
         shapes = layer_shapes(config.backbone, _size(config))
-        masks = _masks(config, [shape.units for shape in shapes], routes)
+        masks = _masks(config, shapes, routes)
         self.layers = RoutedLayers(
-            RoutedConv(shape, mask, rows, config.routing.modulation)
+            RoutedConv(shape, mask, rows, config.routing.modulation, len(config.tasks))
             for shape, mask, rows in zip(shapes, masks, _norm_rows(config, masks), strict=True)
         )
         self.heads = TaskHeads(
@@ -91,9 +92,10 @@ class RoutedNetwork(nn.Module):
                 f"task is a vector of shape {list(chosen.shape)} for {len(images)} images; it must "
                 "name one task for each"
             )
-        x = self.normalise(images, chosen)
+        x = block_input = self.normalise(images, chosen)
         for layer in self.layers:
-            x = layer(x, chosen)
+            block_input = x if layer.shape.begins_block else block_input
+            x = layer(x, chosen, block_input)
         logits: Tensor = self.heads(x.mean(dim=(2, 3)), chosen)
         return logits
 
@@ -118,7 +120,7 @@ class RoutedNetwork(nn.Module):
             domain = self.domain_of[branch.tasks[0]]
             if domain not in inputs:
                 inputs[domain] = self.normalise(images, branch.tasks[0])
-            self._walk(branch, inputs[domain], found)
+            self._walk(branch, inputs[domain], None, found)
         logits: dict[int, Tensor] = {}
         for task in dict.fromkeys(tasks):
             features, used = found[self.computed_by[task]]
@@ -126,17 +128,80 @@ class RoutedNetwork(nn.Module):
         return [logits[task] for task in tasks]
 
     def _walk(
-        self, branch: Branch, x: Tensor, found: dict[int, tuple[Tensor, Tensor | None]]
+        self,
+        branch: Branch,
+        x: Tensor,
+        skip: Skip | None,
+        found: dict[int, tuple[Tensor, Tensor | None]],
     ) -> None:
         """``found``: by task, its features behind the last layer, and which units they are of."""
         layer = self.layers[branch.layer]
-        x = layer.forward_units(x, branch.in_units, branch.out_units, branch.row)
+        if layer.shape.begins_block:
+            skip = Skip(x, branch.in_units)
+        x = layer.forward_units(x, branch.in_units, branch.out_units, branch.row, skip)
         for fork in branch.forks:
             used = x if fork.select is None else x.index_select(1, fork.select)
             for below in fork.branches:
-                self._walk(below, used, found)
+                self._walk(below, used, skip, found)
             if not fork.branches:
                 found |= dict.fromkeys(fork.tasks, (used.mean(dim=(2, 3)), fork.units))
+
+    def run(
+        self, x: Tensor, layers: range, task: int, in_units: Tensor | None = None
+    ) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+        """Some layers on the units of one task, one by one.
+
+        Args:
+            x: input of the first of ``layers``, which is not within a residual block
+                (:meth:`block_start`).
+            in_units: which units ``x`` has, int64; None for all.
+
+        Yields:
+            The layer, its output, and which units that has (int64, None for all).
+        """
+        skip, units, routes = Skip(x, in_units), in_units, self.routes
+        for index in layers:
+            layer, mask = self.layers[index], routes[index]
+            if layer.shape.begins_block:
+                skip = Skip(x, units)
+            own = None if mask is None or bool(mask[task].all()) else mask[task].nonzero().flatten()
+            x = layer.forward_units(x, units, own, layer.row(task), skip)
+            units = own
+            yield index, x, units
+
+    def run_to_end(self, x: Tensor, layers: range, task: int) -> tuple[Tensor, Tensor | None]:
+        """The last layer's output of :meth:`run`, and which units it has; of no layers, ``x``."""
+        units: Tensor | None = None
+        for _, output, own in self.run(x, layers, task):
+            x, units = output, own
+        return x, units
+
+    def block_start(self, layer: int) -> int:
+        """Where the residual block that ``layer`` lies in begins; outside of any, ``layer``."""
+        start: int | None = None
+        for index, one in enumerate(list(self.layers)[: layer + 1]):
+            if one.shape.begins_block:
+                start = index
+            if index < layer and one.shape.shortcut is not None:
+                start = None
+        return layer if start is None or layer == len(self.layers) else start
+
+    @property
+    def first_own(self) -> int:
+        """The first layer in which tasks differ, by route, statistics or adapter; the number of
+        layers where they differ in their heads alone."""
+        differ = (
+            index
+            for index, layer in enumerate(self.layers)
+            if layer.route is not None or layer.shape.own_norm
+        )
+        return next(differ, len(self.layers))
+
+    @property
+    def shared_routes(self) -> dict[int, int]:
+        """By routed layer: the first one whose route it shares, in general itself."""
+        routed = [index for index, mask in enumerate(self.routes) if mask is not None]
+        return first_of_stream(routed, [layer.shape.stream for layer in self.layers])
 
     def set_active_task(self, task: int) -> None:
         """The paper's interface: later ``forward(images)`` answers ``task``; single-threaded."""
@@ -200,7 +265,7 @@ class RoutedNetwork(nn.Module):
             ConfigError: the routes do not fit the network or ``routing``.
         """
         config = self.config.replace(routing=routing.model_dump())
-        masks = _masks(config, [layer.shape.units for layer in self.layers], routes)
+        masks = _masks(config, [layer.shape for layer in self.layers], routes)
         rows = _norm_rows(config, masks)
         for layer, mask, count in zip(self.layers, masks, rows, strict=True):
             layer.set_route(mask, count, routing.modulation)
@@ -282,22 +347,30 @@ def build(
             come from training), or given ones that do not fit.
     """
     if routes is None:
-        units = [shape.units for shape in layer_shapes(config.backbone, _size(config))]
-        routes = draw_routes(config.routing, units, [task.group for task in config.tasks])
+        shapes = layer_shapes(config.backbone, _size(config))
+        routes = draw_routes(
+            config.routing,
+            [shape.units for shape in shapes],
+            [task.group for task in config.tasks],
+            [shape.stream for shape in shapes],
+        )
     network = RoutedNetwork(config, routes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inputs = 3.0
-        height, width = config.preprocess.height, config.preprocess.width
+        inputs = around = 3.0
+        size = _size(config)
         for layer, mask in zip(network.layers, network.routes, strict=True):
-            # Of 3 x 3 inputs a unit sees on average this many inside the feature map.
-            inside = (3 - 2 / height) * (3 - 2 / width)
+            shape = layer.shape
+            around = inputs if shape.begins_block else around
+            # Of kernel x kernel inputs a unit sees on average this many inside the feature map.
+            inside = _inside(shape.kernel, size[0]) * _inside(shape.kernel, size[1])
             nn.init.normal_(layer.conv.weight, std=math.sqrt(2.0 / (inside * inputs)))
-            if layer.shape.pool:
-                height, width = height // 2, width // 2
+            size = shape.output_size(size)
             if layer.conv.bias is not None:
                 nn.init.zeros_(layer.conv.bias)
-            inputs = layer.shape.units if mask is None else float(mask.sum(dim=1).float().mean())
+            if layer.shortcut is not None and layer.shortcut.conv is not None:
+                nn.init.normal_(layer.shortcut.conv.weight, std=math.sqrt(2.0 / around))
+            inputs = shape.units if mask is None else float(mask.sum(dim=1).float().mean())
         last = network.routes[-1]
         features = network.layers[-1].shape.units
         used = [features] * len(network.tasks) if last is None else last.sum(dim=1).tolist()
@@ -305,17 +378,23 @@ def build(
     return network
 
 
+def _inside(kernel: int, length: int) -> float:
+    return kernel - (kernel // 2) * (kernel // 2 + 1) / length
+
+
 def _size(config: ModelConfig) -> tuple[int, int]:
     return config.preprocess.height, config.preprocess.width
 
 
 def _masks(
-    config: ModelConfig, units: Sequence[int], routes: Sequence[Tensor | None] | None
+    config: ModelConfig, shapes: Sequence[LayerShape], routes: Sequence[Tensor | None] | None
 ) -> Sequence[Tensor | None]:
     """Given routes, checked; else placeholders."""
+    units, streams = [shape.units for shape in shapes], [shape.stream for shape in shapes]
     if routes is None:
+        first_of_stream(config.routing.layers(len(units)), streams)
         return placeholder_routes(config.routing, units, len(config.tasks))
-    check_routes(routes, config.routing, units, len(config.tasks))
+    check_routes(routes, config.routing, units, len(config.tasks), streams)
     return routes
 
 
@@ -323,7 +402,10 @@ def _norm_rows(config: ModelConfig, masks: Sequence[Tensor | None]) -> list[int]
     """Rows of batch-norm statistics of every layer: one, or one per task behind the first route.
 
     Up to and including the first routed layer every task sees the same numbers before the mask.
+    With norm "batch_per_domain" every layer has one per task.
     """
+    if config.backbone.norm == "batch_per_domain":
+        return [len(config.tasks)] * len(masks)
     routed = [index for index, mask in enumerate(masks) if mask is not None]
     per_task = bool(routed) and config.backbone.norm == "batch_per_task"
     return [
@@ -343,10 +425,14 @@ def _same_convolutions(network: RoutedNetwork) -> tuple[int, ...]:
         return tuple(range(len(generations)))
     parts = [one.mask for one in network.layer_routes() if one.mask is not None]
     for layer in network.layers:
-        if layer.norm is not None and layer.norm.per_task:
-            parts += [layer.norm.running_mean.cpu(), layer.norm.running_var.cpu()]
+        for norm in layer.norms():
+            if norm.per_task:
+                parts += [norm.running_mean.cpu(), norm.running_var.cpu()]
+                parts += [norm.weight.detach().cpu(), norm.bias.detach().cpu()] * norm.own_affine
         if layer.modulation is not None:
             parts += [table.detach().cpu() for table in layer.modulation.parameters()]
+        if layer.adapter is not None:
+            parts += [table.detach().cpu() for table in layer.adapter.state_dict().values()]
     first: dict[bytes, int] = {}
     found = []
     for task, generation in enumerate(generations):

@@ -28,6 +28,28 @@ from model.route_tree import Branch, Fork
 
 
 @dataclass(frozen=True, eq=False)
+class ShortcutCut:
+    """What a residual block's last convolution adds, cut to the same output units."""
+
+    in_units: Tensor | None  # int64 on the CPU, None for all: of the block's input
+    select: Tensor | None  # int64: of an identity, the positions it takes of them, None for all
+    macs: int
+    weights: int
+
+    def folded(
+        self, layer: RoutedConv, row: int, out_units: Tensor | None, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor] | None:
+        """Weight [outputs, inputs, 1, 1] and bias [outputs]; None for an identity."""
+        folded = None if layer.shortcut is None else layer.shortcut.folded(row, out_units)
+        if folded is None:
+            return None
+        weight, bias = folded
+        if self.in_units is not None:
+            weight = weight.index_select(1, self.in_units.to(weight.device))
+        return weight.to(dtype), bias.to(dtype)
+
+
+@dataclass(frozen=True, eq=False)
 class Cut:
     """A convolution cut to some input and output units: what weights to make and what they cost."""
 
@@ -35,15 +57,18 @@ class Cut:
     in_units: Tensor | None  # int64 on the CPU, None for all
     out_units: Tensor | None
     row: int  # the task whose statistics and modulation are folded in; 0 where all share them
-    size: tuple[int, int]  # height and width of its input and, before the pool, of its output
+    size: tuple[int, int]  # height and width of its input
+    out_size: tuple[int, int]  # and of its output, before the pool
     inputs: int
     outputs: int
-    macs: int  # multiply-adds for one image
-    weights: int  # parameters, bias included
+    macs: int  # multiply-adds for one image, those of a shortcut included
+    weights: int  # parameters, bias included, likewise
     key: bytes  # equal for equal units of the same layer
+    shortcut: ShortcutCut | None = None
 
     def folded(self, layer: RoutedConv, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Weight [outputs, inputs, 3, 3] and bias [outputs] of ``layer``, with all behind it."""
+        """Weight [outputs, inputs, k, k] and bias [outputs] of ``layer``, with all behind it but a
+        shortcut."""
         weight, bias = layer.folded(self.row, self.out_units)
         if self.in_units is not None:
             weight = weight.index_select(1, self.in_units.to(weight.device))
@@ -94,7 +119,7 @@ class Cost:
 def make_plan(network: RoutedNetwork, tasks: Sequence[int]) -> tuple[Node, ...]:
     """The plan's roots for ``tasks``."""
     sizes = _input_sizes(network)
-    return tuple(_node(network, branch, sizes) for branch in network.tree(tasks))
+    return tuple(_node(network, branch, sizes, None) for branch in network.tree(tasks))
 
 
 def shares_conv(
@@ -125,8 +150,18 @@ def masked_cost(network: RoutedNetwork) -> Cost:
     """Cost of one full pass through the network: what the paper's way pays for every task."""
     total = Cost(0, 0)
     for layer, size in zip(network.layers, _input_sizes(network), strict=True):
-        total += Cost(_macs(layer.shape.in_units, layer.shape.units, size), _weights(layer.shape))
+        total += layer_cost(layer.shape, size)
     return total
+
+
+def layer_cost(shape: LayerShape, size: tuple[int, int]) -> Cost:
+    """Of a whole layer, shortcut included, for an input of ``size``."""
+    main = Cost(_macs(shape, shape.in_units, shape.units, size), _weights(shape))
+    if shape.shortcut is None or not shape.shortcut.projected:
+        return main
+    height, width = shape.conv_size(size)
+    weights = shape.shortcut.in_units * shape.units
+    return main + Cost(weights * height * width, weights)
 
 
 def _cuts(node: Node, forks: Sequence[NodeFork]) -> list[Cut]:
@@ -136,9 +171,17 @@ def _cuts(node: Node, forks: Sequence[NodeFork]) -> list[Cut]:
     return [fork.alone for fork in forks]
 
 
-def _node(network: RoutedNetwork, branch: Branch, sizes: Sequence[tuple[int, int]]) -> Node:
-    cut = _cut(network, branch, branch.out_units, sizes)
-    forks = tuple(_fork(network, branch, fork, cut, sizes) for fork in branch.forks)
+def _node(
+    network: RoutedNetwork,
+    branch: Branch,
+    sizes: Sequence[tuple[int, int]],
+    block_units: Tensor | None,
+) -> Node:
+    """``block_units``: of the input of the residual block that the branch is in, None for all."""
+    if network.layers[branch.layer].shape.begins_block:
+        block_units = branch.in_units
+    cut = _cut(network, branch, branch.out_units, sizes, block_units)
+    forks = tuple(_fork(network, branch, fork, cut, sizes, block_units) for fork in branch.forks)
     return Node(branch.tasks, cut, forks)
 
 
@@ -148,45 +191,72 @@ def _fork(
     fork: Fork,
     shared: Cut,
     sizes: Sequence[tuple[int, int]],
+    block_units: Tensor | None,
 ) -> NodeFork:
-    alone = shared if fork.select is None else _cut(network, branch, fork.units, sizes)
-    nodes = tuple(_node(network, below, sizes) for below in fork.branches)
+    alone = shared if fork.select is None else _cut(network, branch, fork.units, sizes, block_units)
+    nodes = tuple(_node(network, below, sizes, block_units) for below in fork.branches)
     return NodeFork(frozenset(fork.tasks), alone, fork.units, fork.select, nodes)
 
 
 def _cut(
-    network: RoutedNetwork, branch: Branch, units: Tensor | None, sizes: Sequence[tuple[int, int]]
+    network: RoutedNetwork,
+    branch: Branch,
+    units: Tensor | None,
+    sizes: Sequence[tuple[int, int]],
+    block_units: Tensor | None,
 ) -> Cut:
-    shape, size = network.layers[branch.layer].shape, sizes[branch.layer]
+    layer, size = network.layers[branch.layer], sizes[branch.layer]
+    shape, out_size = layer.shape, layer.shape.conv_size(size)
     inputs = shape.in_units if branch.in_units is None else len(branch.in_units)
     outputs = shape.units if units is None else len(units)
+    around = _shortcut(layer, block_units, units, outputs, out_size)
     digest = hashlib.blake2b(digest_size=16)
-    for part in (branch.in_units, units, torch.tensor([branch.layer, branch.row])):
+    parts = [branch.in_units, units, torch.tensor([branch.layer, branch.row])]
+    for part in parts if around is None else [*parts, around.in_units, around.select]:
         digest.update(b"all" if part is None else part.numpy().tobytes())
         digest.update(b"|")
     return Cut(
-        branch.layer, branch.in_units, units, branch.row, size, inputs, outputs,
-        macs=_macs(inputs, outputs, size),
-        weights=(9 * inputs + 1) * outputs,
+        branch.layer, branch.in_units, units, branch.row, size, out_size, inputs, outputs,
+        macs=_macs(shape, inputs, outputs, size) + (around.macs if around else 0),
+        weights=(shape.kernel**2 * inputs + 1) * outputs + (around.weights if around else 0),
         key=digest.digest(),
+        shortcut=around,
     )  # fmt: skip
 
 
-def _macs(inputs: int, outputs: int, size: tuple[int, int]) -> int:
-    return 9 * inputs * outputs * size[0] * size[1]
+def _shortcut(
+    layer: RoutedConv,
+    units: Tensor | None,
+    out_units: Tensor | None,
+    outputs: int,
+    out_size: tuple[int, int],
+) -> ShortcutCut | None:
+    """``units``: of the block's input."""
+    if layer.shortcut is None:
+        return None
+    shape = layer.shortcut.shape
+    if not shape.projected:
+        chosen = layer.shortcut.chosen(units, out_units)
+        return ShortcutCut(units, None if chosen is None else chosen.cpu(), 0, 0)
+    weights = (shape.in_units if units is None else len(units)) * outputs
+    return ShortcutCut(units, None, weights * out_size[0] * out_size[1], weights)
+
+
+def _macs(shape: LayerShape, inputs: int, outputs: int, size: tuple[int, int]) -> int:
+    height, width = shape.conv_size(size)
+    return shape.kernel**2 * inputs * outputs * height * width
 
 
 def _weights(shape: LayerShape) -> int:
-    return (9 * shape.in_units + 1) * shape.units
+    return (shape.kernel**2 * shape.in_units + 1) * shape.units
 
 
 def _input_sizes(network: RoutedNetwork) -> list[tuple[int, int]]:
-    height, width = network.config.preprocess.height, network.config.preprocess.width
+    size = network.config.preprocess.height, network.config.preprocess.width
     sizes = []
     for layer in network.layers:
-        sizes.append((height, width))
-        if layer.shape.pool:
-            height, width = height // 2, width // 2
+        sizes.append(size)
+        size = layer.shape.output_size(size)
     return sizes
 
 

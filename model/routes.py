@@ -14,14 +14,20 @@ from torch import Tensor
 from model.config import RoutingConfig
 from model.errors import ConfigError
 
+Streams = Sequence[int | None]
+"""By layer: layers with the same number share one route (:mod:`model.backbones.resnet`)."""
+
 
 def draw_routes(
-    config: RoutingConfig, units: Sequence[int], groups: Sequence[str]
+    config: RoutingConfig, units: Sequence[int], groups: Sequence[str], streams: Streams = ()
 ) -> list[Tensor | None]:
     """Routes of every layer: bool [tasks, units], or None where the layer is not routed.
 
     ``units`` are the layers' output channels, ``groups`` the group of each task. The draw depends
     on the seed, the layer's index and the shapes only, so equal configurations give equal routes.
+
+    Args:
+        streams: empty: every layer has routes of its own.
 
     Raises:
         ConfigError: a keep fraction that leaves a task without units, too many tasks for
@@ -33,11 +39,14 @@ def draw_routes(
             "routes has learnt, so there are none to draw; train one, or take scheme 'independent'"
         )
     layers = config.layers(len(units))
-    keeps = dict(zip(layers, config.keep_per_layer(len(layers)), strict=True))
+    keeps, first = keep_by_layer(config, len(units), streams), first_of_stream(layers, streams)
     routes: list[Tensor | None] = []
     for layer, count in enumerate(units):
         if layer not in keeps:
             routes.append(None)
+            continue
+        if first[layer] != layer:
+            routes.append(routes[first[layer]])
             continue
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + layer)
         by_group = config.scheme == "tree" and layers.index(layer) < config.group_layers
@@ -45,6 +54,50 @@ def draw_routes(
         drawn = _draw_layer(config, keeps[layer], count, int(members.max()) + 1, generator)
         routes.append(drawn[members])
     return routes
+
+
+def first_of_stream(layers: Sequence[int], streams: Streams = ()) -> dict[int, int]:
+    """By routed layer: the first one with the same route, in general itself.
+
+    Raises:
+        ConfigError: a layer of a stream is routed and a later one of the same stream is not.
+    """
+    first: dict[int, int] = {}
+    by_stream: dict[int, int] = {}
+    for layer in range(max(len(streams), max(layers, default=-1) + 1)):
+        stream = streams[layer] if streams else None
+        if stream is not None and stream in by_stream and layer not in layers:
+            raise ConfigError(
+                f"routed_layers has layer {by_stream[stream]} but not layer {layer}: both are "
+                "results of residual blocks of one stage and share one route, which the identity "
+                f"path carries on; add {layer}, or leave {by_stream[stream]} out",
+                routed_layers=list(layers),
+            )
+        if layer in layers:
+            first[layer] = layer if stream is None else by_stream.setdefault(stream, layer)
+    return first
+
+
+def keep_by_layer(config: RoutingConfig, layers: int, streams: Streams = ()) -> dict[int, float]:
+    """The keep fraction of every routed one of ``layers``; of a stream, that of its last layer.
+
+    Raises:
+        ConfigError: a list of keeps that does not fit, or names several for one stream.
+    """
+    routed = config.layers(layers)
+    keeps = dict(zip(routed, config.keep_per_layer(len(routed)), strict=True))
+    first = first_of_stream(routed, streams)
+    last = {first[layer]: layer for layer in routed}
+    for layer in routed:
+        shared = keeps[last[first[layer]]]
+        if not isinstance(config.keep, float) and keeps[layer] != shared:
+            raise ConfigError(
+                f"keep is {keeps[layer]:g} for layer {layer} and {shared:g} for layer "
+                f"{last[first[layer]]}: both are results of residual blocks of one stage and share "
+                "one route; give both the same",
+                keep=list(config.keep),
+            )
+    return {layer: keeps[last[first[layer]]] for layer in routed}
 
 
 def placeholder_routes(
@@ -59,7 +112,11 @@ def placeholder_routes(
 
 
 def check_routes(
-    routes: Sequence[Tensor | None], config: RoutingConfig, units: Sequence[int], tasks: int
+    routes: Sequence[Tensor | None],
+    config: RoutingConfig,
+    units: Sequence[int],
+    tasks: int,
+    streams: Streams = (),
 ) -> None:
     """Refuse routes that do not belong to layers of these ``units`` routed as ``config`` says.
 
@@ -89,6 +146,14 @@ def check_routes(
         if empty:
             raise ConfigError(
                 f"routes of layer {layer} leave task {empty[0]} without units", layer=layer
+            )
+    for layer, one in first_of_stream(layers, streams).items():
+        mask, shared = routes[layer], routes[one]
+        if mask is not None and shared is not None and not torch.equal(mask, shared):
+            raise ConfigError(
+                f"routes of layers {one} and {layer} differ; both are results of residual blocks "
+                "of one stage, which share one route",
+                layer=layer,
             )
 
 

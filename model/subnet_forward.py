@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from model.convolutions import Convolutions, Subnet, SubnetInput
+from model.channels import take_channels
+from model.convolutions import Convolutions, Subnet, SubnetInput, is_chain
 from model.cut_conv import fuses
 from model.head_bank import Features, HeadBank, Ready
 from model.network import RoutedNetwork
@@ -30,6 +31,21 @@ _GROUP_VALUES = 2**20
 
 
 @dataclass(frozen=True, eq=False)
+class _BlockInput:
+    """What the residual block that a node is in began with."""
+
+    x: Tensor  # [len(images), its units, H, W]
+    images: Images
+
+    def of(self, images: Images) -> Tensor:
+        """The rows of ``images``."""
+        if len(images) == len(self.images):
+            return self.x
+        place = {image: row for row, image in enumerate(self.images)}
+        return self.x[[place[image] for image in images]]
+
+
+@dataclass(frozen=True, eq=False)
 class _Visit:
     """A node still to be run, with its input."""
 
@@ -37,6 +53,7 @@ class _Visit:
     x: Tensor  # [len(images), in, H, W], all input units of the fork before selection
     select: Tensor | None
     images: Images
+    block_input: _BlockInput | None = None  # where the node is within a residual block
 
 
 class SubnetForward:
@@ -76,7 +93,7 @@ class SubnetForward:
         self._conv = Convolutions(
             network, device, dtype, cache or WeightCache(), tails, native=native
         )
-        grouped = not self._conv.has_subnets and fuses(device, dtype)
+        grouped = not self._conv.has_subnets and fuses(device, dtype) and is_chain(network)
         together = _by_generation(tails, network.config.generation_of) if grouped else ()
         self._groups = [group for members in together for group in group_tails(members)]
         self._tails = {tail.task: tail for tail in tails}
@@ -249,20 +266,28 @@ class SubnetForward:
         if not forks:
             return []
         x, images = _input(visit, wanted)
+        block = visit.block_input
+        if self._network.layers[node.cut.layer].shape.begins_block:
+            block = _BlockInput(x, images)
         own = [_only(x, images, [t for t in wanted if t in fork.tasks], wanted) for fork in forks]
         share = shares_conv(node, forks, [len(part) for part, _ in own], len(images))
-        shared = self._conv(x, [node.cut]) if share else None
+        shared = self._run(x, node.cut, images, block) if share else None
         below: list[_Visit] = []
         for fork, (part, asked) in zip(forks, own, strict=True):
             if shared is None:
-                y, select = self._conv(part, [fork.alone]), None
+                y, select = self._run(part, fork.alone, asked, block), None
             else:
                 y, select, asked = shared, fork.select, images
             if fork.nodes:
-                below.extend(_Visit(child, y, select, asked) for child in fork.nodes)
+                below.extend(_Visit(child, y, select, asked, block) for child in fork.nodes)
             else:
                 found.append(_features(fork, y, select, asked, wanted))
         return below
+
+    def _run(self, x: Tensor, cut: Cut, images: Images, block: _BlockInput | None) -> Tensor:
+        """One convolution of the rows ``x``, which are of ``images``."""
+        around = None if cut.shortcut is None or block is None else block.of(images)
+        return self._conv(x, [cut], around)
 
 
 def _together(group: TailGroup, parted: Mapping[int, _Visit], wanted: Wanted) -> bool:
@@ -283,22 +308,14 @@ def _inputs_side_by_side(visits: Sequence[_Visit], wanted: Wanted) -> Tensor:
     )
     if alike and len(selects) == len(visits):
         x, _ = _only(first.x, first.images, first.node.tasks, wanted)
-        return _channels(x, torch.cat(selects))
+        return take_channels(x, torch.cat(selects))
     return torch.cat([_input(visit, wanted)[0] for visit in visits], dim=1)
 
 
 def _input(visit: _Visit, wanted: Wanted) -> tuple[Tensor, Images]:
     """What the visit's node reads: its channels, of the images that its wanted tasks ask about."""
     x, images = _only(visit.x, visit.images, [t for t in visit.node.tasks if t in wanted], wanted)
-    return x if visit.select is None else _channels(x, visit.select), images
-
-
-def _channels(x: Tensor, select: Tensor) -> Tensor:
-    """Some channels of a channels-last [N, C, H, W], channels last again."""
-    pixels = x.permute(0, 2, 3, 1)
-    # index_select along the last axis copies value by value, ten times slower.
-    index = select.to(x.device).expand(*pixels.shape[:3], -1)
-    return pixels.gather(3, index).permute(0, 3, 1, 2)
+    return x if visit.select is None else take_channels(x, visit.select), images
 
 
 def _only(

@@ -19,14 +19,14 @@ class SubnetModule(nn.Module):
     def __init__(self, network: RoutedNetwork, task: int) -> None:
         super().__init__()
         self.normalise = _Normalise(network, task)
-        layers: list[nn.Module] = []
+        layers: list[_Convolution] = []
         units = None
         nodes = make_plan(network, [task])
         while nodes:
             fork = nodes[0].forks[0]
-            layers.append(_convolution(network, fork.alone))
+            layers.append(_Convolution(network, fork.alone))
             units, nodes = fork.units, fork.nodes
-        self.trunk = nn.Sequential(*layers)
+        self.trunk = _Trunk(layers)
         self.head = _Head(network, task, units)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -76,14 +76,17 @@ class _Branch(nn.Module):
 
     def __init__(self, network: RoutedNetwork, node: Node) -> None:
         super().__init__()
-        self.convolution = _convolution(network, node.cut)
+        self.convolution = _Convolution(network, node.cut)
         self.forks = nn.ModuleList(_Fork(network, fork) for fork in node.forks)
 
-    def forward(self, x: Tensor, features: dict[int, Tensor]) -> None:
+    def forward(
+        self, x: Tensor, features: dict[int, Tensor], block_input: Tensor | None = None
+    ) -> None:
         """``features``: receives what tasks read behind the last convolution."""
-        x = self.convolution(x)
+        block_input = x if self.convolution.begins_block else block_input
+        x = self.convolution(x, block_input)
         for fork in self.forks:
-            fork(x, features)
+            fork(x, features, block_input)
 
 
 class _Fork(nn.Module):
@@ -95,10 +98,10 @@ class _Fork(nn.Module):
         self.tasks = sorted(fork.tasks)
         self.branches = nn.ModuleList(_Branch(network, node) for node in fork.nodes)
 
-    def forward(self, x: Tensor, features: dict[int, Tensor]) -> None:
+    def forward(self, x: Tensor, features: dict[int, Tensor], block_input: Tensor | None) -> None:
         x = x if self.select is None else x.index_select(1, self.select)
         for branch in self.branches:
-            branch(x, features)
+            branch(x, features, block_input)
         if not self.branches:
             features |= dict.fromkeys(self.tasks, x.mean(dim=(2, 3)))
 
@@ -141,14 +144,67 @@ class _Head(nn.Module):
         return logits
 
 
-def _convolution(network: RoutedNetwork, cut: Cut) -> nn.Sequential:
-    layer = network.layers[cut.layer]
-    weight, bias = cut.folded(layer, torch.float32)
+class _Trunk(nn.Sequential):
+    """A task's convolutions one behind the other, residual blocks' inputs added where they end."""
+
+    def __init__(self, layers: Sequence[_Convolution]) -> None:
+        super().__init__(*layers)
+        self._begins_block = [layer.begins_block for layer in layers]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, 3, H, W] -> [N, used features, H', W']."""
+        block_input = x
+        for layer, begins in zip(self, self._begins_block, strict=True):
+            block_input = x if begins else block_input
+            x = layer(x, block_input)
+        return x
+
+
+class _Convolution(nn.Module):
+    """A convolution, cut, what comes around its residual block, ReLU and maybe a pool."""
+
+    select: Tensor | None  # int64: channels of the block's input that an identity adds
+
+    def __init__(self, network: RoutedNetwork, cut: Cut) -> None:
+        super().__init__()
+        layer = network.layers[cut.layer]
+        shape, shortcut = layer.shape, cut.shortcut
+        self.begins_block, self._adds = shape.begins_block, shortcut is not None
+        self.conv = _conv2d(*cut.folded(layer, torch.float32), shape.stride)
+        around = (
+            None
+            if shortcut is None
+            else shortcut.folded(layer, cut.row, cut.out_units, torch.float32)
+        )
+        self.around: nn.Conv2d | None = None
+        if around is not None and shape.shortcut is not None:
+            self.around = _conv2d(*around, shape.shortcut.stride)
+        select = None if shortcut is None else shortcut.select
+        self.register_buffer("select", select, persistent=False)
+        self.pool: nn.MaxPool2d | None = None
+        if shape.pool:
+            self.pool = nn.MaxPool2d(shape.pool_size, 2, padding=shape.pool_size // 3)
+
+    def forward(self, x: Tensor, block_input: Tensor | None = None) -> Tensor:
+        """``block_input``: of the residual block that the layer ends; others ignore it."""
+        x = self.conv(x)
+        if self._adds and block_input is not None:
+            if self.around is not None:
+                block_input = self.around(block_input)
+            elif self.select is not None:
+                block_input = block_input.index_select(1, self.select)
+            x = x + block_input
+        x = F.relu(x)
+        return x if self.pool is None else self.pool(x)
+
+
+def _conv2d(weight: Tensor, bias: Tensor, stride: int) -> nn.Conv2d:
+    size = weight.shape[2]
     conv: nn.Conv2d = skip_init(  # type: ignore[no-untyped-call]
-        nn.Conv2d, weight.shape[1], weight.shape[0], 3, padding=1
+        nn.Conv2d, weight.shape[1], weight.shape[0], size, stride=stride, padding=size // 2
     )
     conv.weight, conv.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
-    return nn.Sequential(conv, nn.ReLU(), *([nn.MaxPool2d(2)] if layer.shape.pool else []))
+    return conv
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:

@@ -49,7 +49,7 @@ class TailGroup:
     def activation_values(self) -> int:
         """Values that the group's largest layer writes for one image."""
         cuts = self.tails[0].cuts
-        largest = max(cut.outputs * cut.size[0] * cut.size[1] for cut in cuts)
+        largest = max(cut.outputs * cut.out_size[0] * cut.out_size[1] for cut in cuts)
         return largest * len(self.tails)
 
 

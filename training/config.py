@@ -12,11 +12,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from model.config import (
+    AdapterKind,
     BackboneConfig,
     HeadConfig,
     KeepSchedule,
     ModelConfig,
     ModulationKind,
+    NormKind,
     PreprocessConfig,
     RoutingConfig,
 )
@@ -71,11 +73,20 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     arch: str = Field(
-        description="backbone: vgg11, vgg13, vgg16, vgg19, small_cnn, each also with _bn"
+        description="backbone: vgg11, vgg13, vgg16, vgg19, small_cnn, each also with _bn; "
+        "resnet18, resnet26, resnet50"
     )
     width: float = Field(description="multiplies every layer's units")
-    norm: Literal["batch", "batch_per_task"] = Field(
-        description="batch-norm statistics: one set for all tasks, or one per task where they part"
+    norm: NormKind = Field(
+        description="batch-norm statistics: one set for all tasks, or one per task where they "
+        "part; batch_per_domain: each task its own batch norm in every layer"
+    )
+    stem: Literal["standard", "small"] = Field(
+        description="of a resnet: its own, or small (3x3, stride 1, no pool) for images of 32 px"
+    )
+    adapters: AdapterKind = Field(
+        description="of a resnet: each task's own 1x1 convolutions beside the shared 3x3 ones "
+        "(parallel) or behind them (series), or none; need norm batch_per_domain"
     )
     scheme: str = Field(
         description="how routes are drawn: independent, partition or tree; or saliency: chosen in "
@@ -118,7 +129,13 @@ class ModelSettings(BaseModel):
 
     def backbone(self) -> BackboneConfig:
         """The trunk."""
-        return BackboneConfig(arch=self.arch, width=self.width, norm=self.norm)
+        return BackboneConfig(
+            arch=self.arch,
+            width=self.width,
+            norm=self.norm,
+            stem=self.stem,
+            adapters=self.adapters,
+        )
 
     def routing(self) -> RoutingConfig:
         """How routes are drawn."""
@@ -163,7 +180,11 @@ class TrainSettings(ModelSettings):
 
     init_from: str = Field(
         description="weights to begin with: a bundle (REPOSITORY/NAME or REPOSITORY/NAME/VERSION) "
-        "or a torchvision VGG's weights (.pth, .safetensors)"
+        "or the weights of torchvision's VGG or ResNet (.pth, .safetensors)"
+    )
+    freeze: Literal["none", "shared"] = Field(
+        description="shared: convolutions and batch norm that tasks share stay as init_from has "
+        "them; heads, adapters, modulation and each task's own batch norm are trained"
     )
     sampler: Literal["paper", "covering", "all", "domains"] = Field(
         description="tasks of a step: drawn at random (paper, Algorithm 1), each equally often, "
@@ -245,8 +266,8 @@ class TrainSettings(ModelSettings):
     )
     recalibration_batches: int = Field(
         ge=0,
-        description="norm batch_per_task: batches per task from which statistics are taken anew "
-        "after training; 0 keeps the running averages",
+        description="norm batch_per_task, batch_per_domain: batches per task from which "
+        "statistics are taken anew after training; 0 keeps the running averages",
     )
     calibration: Literal["none", "platt", "temperature"] = Field(
         description="fitted on the validation images: scale and shift of each logit (platt), drawn "
@@ -284,7 +305,7 @@ class TrainSettings(ModelSettings):
                 "setting 'label_balance' needs 'sampler' paper or covering: images cannot be "
                 "balanced for all tasks at once"
             )
-        if self.ema_decay and self.norm == "batch_per_task" and not self.recalibration_batches:
+        if self.ema_decay and self.norm != "batch" and not self.recalibration_batches:
             raise ValueError(
                 "setting 'ema_decay' needs 'recalibration_batches' above 0: averaged weights have "
                 "no running batch-norm statistics of their own"
@@ -294,6 +315,11 @@ class TrainSettings(ModelSettings):
             raise ValueError(
                 f"setting 'sampler' is 'domains' and '{other}' is {getattr(self, other)!r}: both "
                 "decide which images train which tasks; change one of them"
+            )
+        if self.freeze == "shared" and not self.init_from:
+            raise ValueError(
+                "setting 'freeze' is 'shared' and 'init_from' is empty: the convolutions would "
+                "stay random; name trained weights to begin with, or train all (freeze none)"
             )
         if self.scheme == "saliency" and not (self.shared_start or self.init_from):
             raise ValueError(

@@ -15,7 +15,13 @@ from torch import Tensor
 
 from model.config import ModelConfig, RoutingConfig
 from model.network import RoutedNetwork
-from model.routes import group_index, kept_units, placeholder_routes
+from model.routes import (
+    first_of_stream,
+    group_index,
+    keep_by_layer,
+    kept_units,
+    placeholder_routes,
+)
 from training.config import TrainSettings
 from training.decoding import ImageSet
 from training.recalibration import SHARED_BATCHES, recalibrate, refresh_shared
@@ -70,6 +76,8 @@ def choose_routes(
     groups = group_index([task.group for task in network.tasks])
     for layer in layers[: routing.group_layers]:
         scores[layer] = group_scores(scores[layer], groups)
+    streams = [layer.shape.stream for layer in network.layers]
+    scores = stream_scores(scores, first_of_stream(layers, streams))
     if settings.target_cost:
         counts = counts_for_cost(network.config, routing, scores, settings.target_cost**share)
     else:
@@ -93,6 +101,20 @@ def group_scores(scores: Tensor, groups: Tensor) -> Tensor:
     members = shares(scores)
     sums = members.new_zeros(int(groups.max()) + 1, scores.shape[1]).index_add(0, groups, members)
     return (sums / groups.bincount()[:, None])[groups]
+
+
+def stream_scores(scores: Mapping[int, Tensor], first: Mapping[int, int]) -> dict[int, Tensor]:
+    """Layers that share a route get one score: the sum of their shares of the saliency.
+
+    Args:
+        scores: by layer, float [tasks, units].
+        first: by layer, the first that shares its route (:func:`model.routes.first_of_stream`).
+    """
+    sums: dict[int, Tensor] = {}
+    for layer, one in first.items():
+        sums[one] = sums.get(one, 0) + shares(scores[layer])
+    alone = [layer for layer in first if list(first.values()).count(layer) == 1]
+    return {layer: scores[layer] if layer in alone else sums[one] for layer, one in first.items()}
 
 
 def best_routes(
@@ -121,10 +143,11 @@ def set_chosen(
         for layer, mask in enumerate(routes)
         if mask is not None
     }
-    asked = routing.keep_per_layer(len(kept))
+    streams = [layer.shape.stream for layer in network.layers]
+    asked = keep_by_layer(routing, len(streams), streams)
     if any(
-        count != kept_units(keep, units, routing.unit_multiple)
-        for keep, (count, units) in zip(asked, kept.values(), strict=True)
+        count != kept_units(asked[layer], units, routing.unit_multiple)
+        for layer, (count, units) in kept.items()
     ):
         kept_shares = tuple(count / units for count, units in kept.values())
         routing = routing.model_copy(update={"keep": kept_shares, "keep_schedule": "constant"})

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model.assembly import own_names
+from model.batch_norm import BatchNorm
 from model.network import RoutedNetwork
 from training.config import TrainSettings
 
@@ -18,10 +20,17 @@ _START = 0.04
 
 
 def make_optimiser(network: RoutedNetwork, settings: TrainSettings) -> torch.optim.Optimizer:
-    """SGD with momentum (paper, section 4.3) or AdamW; weight decay on weights only."""
+    """SGD with momentum (paper, section 4.3) or AdamW; weight decay on weights only.
+
+    With ``freeze`` "shared" of what belongs to single tasks alone; nothing else gets gradients.
+    """
+    if settings.freeze == "shared":
+        freeze_shared(network)
     weights: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
         # Decaying a batch-norm scale or a bias only shifts what the next layer makes up for.
         decayed = name.endswith("weight") and ".norm." not in name
         (weights if decayed else others).append(parameter)
@@ -37,6 +46,19 @@ def make_optimiser(network: RoutedNetwork, settings: TrainSettings) -> torch.opt
         momentum=settings.momentum,
         nesterov=settings.nesterov,
     )
+
+
+def freeze_shared(network: RoutedNetwork) -> None:
+    """No gradients for the tensors that tasks share, nor updates of their statistics.
+
+    Shared batch norm then runs as in evaluation, also while the network trains.
+    """
+    own = set(own_names(network))
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in own)
+    for name, module in network.named_modules():
+        if isinstance(module, BatchNorm):
+            module.frozen = f"{name}.running_mean" not in own
 
 
 def clip_gradients(optimiser: torch.optim.Optimizer, max_norm: float) -> Tensor:

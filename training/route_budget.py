@@ -14,7 +14,7 @@ from model.backbones import layer_shapes
 from model.config import BackboneConfig, ModelConfig, RoutingConfig
 from model.conv_layer import LayerShape
 from model.errors import ConfigError
-from model.routes import kept_units
+from model.routes import keep_by_layer, kept_units
 from training.saliency import shares
 
 _HALVINGS = 40
@@ -31,24 +31,29 @@ def task_cost(
         counts: units kept, by the index of the layer.
     """
     own = full = 0
-    height, width = size
+    before = around = -1  # the layers whose results are the input and the residual block's input
     for layer, shape in enumerate(shapes):
-        if layer in counts or layer - 1 in counts:
-            inputs = counts.get(layer - 1, shape.in_units)
-            own += inputs * counts.get(layer, shape.units) * height * width
-            full += shape.in_units * shape.units * height * width
-        if shape.pool:
-            height, width = height // 2, width // 2
+        around = before if shape.begins_block else around
+        height, width = shape.conv_size(size)
+        work = [(before, shape.in_units, shape.kernel**2)]
+        if shape.shortcut is not None and shape.shortcut.projected:
+            work.append((around, shape.shortcut.in_units, 1))
+        for source, inputs, taps in work:
+            if layer in counts or source in counts:
+                units = counts.get(layer, shape.units)
+                own += taps * counts.get(source, inputs) * units * height * width
+                full += taps * inputs * shape.units * height * width
+        size, before = shape.output_size(size), layer
     return own / full
 
 
 def kept_counts(config: ModelConfig, routing: RoutingConfig, share: float) -> dict[int, int]:
     """Units per routed layer with keep taken to the power ``share``: 0 keeps all, 1 keeps keep."""
     shapes = _shapes(config)
-    layers = routing.layers(len(shapes))
+    keeps = keep_by_layer(routing, len(shapes), [shape.stream for shape in shapes])
     return {
         layer: kept_units(keep**share, shapes[layer].units, routing.unit_multiple)
-        for layer, keep in zip(layers, routing.keep_per_layer(len(layers)), strict=True)
+        for layer, keep in keeps.items()
     }
 
 

@@ -80,7 +80,7 @@ def batch_scores(
     """Saliency of every unit of ``layers`` for one task, over one batch: float64 [units].
 
     Args:
-        x: [N, units, H, W], the input of the first of ``layers``.
+        x: [N, units, H, W], the input of the first of ``layers``, or of its residual block.
         labels: int64 [N].
     """
     x = x.detach().requires_grad_()
@@ -140,16 +140,15 @@ def _gradients(
     network: RoutedNetwork, pixels: Tensor, labels: NDArray[np.int16], layers: Sequence[int]
 ) -> Iterator[tuple[int, _Activation, Tensor]]:
     """Every task with every layer's activation and the gradient of its evidence by it."""
-    first = min(layers)
-    with torch.no_grad():
-        shared = network.normalise(pixels)
-        for layer in list(network.layers)[:first]:
-            # In front of the routes there is one row of statistics.
-            shared = layer.forward_units(shared, None, None, 0)
-    shared.requires_grad_()
+    first = network.block_start(min(layers))
     everything = range(len(network.tasks))
-    routed = any(mask is not None for mask in network.routes)
-    for together in [(task,) for task in everything] if routed else [tuple(everything)]:
+    alike = network.first_own == len(network.layers)
+    # Tasks that differ in front of the scored layers share nothing.
+    first = first if network.first_own >= first else 0
+    with torch.no_grad():
+        shared, _ = network.run_to_end(network.normalise(pixels), range(first), 0)
+    shared.requires_grad_()
+    for together in [tuple(everything)] if alike else [(task,) for task in everything]:
         features, used, activations = _own_layers(network, shared, together[0], layers)
         for task in together:
             logits = network.heads.forward_features(features, task, used)
@@ -166,15 +165,14 @@ def _gradients(
 def _own_layers(
     network: RoutedNetwork, x: Tensor, task: int, layers: Sequence[int]
 ) -> tuple[Tensor, Tensor | None, list[_Activation]]:
-    """From the first of ``layers`` on: pooled features, which units they are, activations."""
+    """From the first of ``layers`` (or the image) on: pooled features, which units they are,
+    activations."""
+    first = network.block_start(min(layers))
+    first = first if network.first_own >= first else 0
     used: Tensor | None = None
     activations = []
-    for index in range(min(layers), len(network.layers)):
-        layer, mask = network.layers[index], network.routes[index]
-        units = None if mask is None else mask[task].nonzero().flatten()
-        row = 0 if layer.norm is None else layer.norm.row(task)
-        x = layer.forward_units(x, used, units, row)
-        used = units
+    for index, output, units in network.run(x, range(first, len(network.layers)), task):
+        x, used = output, units
         if index in layers:
-            activations.append(_Activation(index, units, x))
+            activations.append(_Activation(index, units, output))
     return x.mean(dim=(2, 3)), used, activations

@@ -54,12 +54,13 @@ def load_settings(
 def _check_network(settings: ModelSettings) -> None:
     """What the model would refuse later, refused before any data is read."""
     from model.backbones import layer_shapes  # imports PyTorch
+    from model.routes import keep_by_layer
 
     settings.preprocess()
     settings.head()
     layers = layer_shapes(settings.backbone(), settings.image_size)
     routing = settings.routing()
-    routing.keep_per_layer(len(routing.layers(len(layers))))
+    keep_by_layer(routing, len(layers), [layer.stream for layer in layers])
     if (
         isinstance(settings, TrainSettings)
         and routing.scheme == "saliency"

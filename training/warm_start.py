@@ -1,4 +1,4 @@
-"""Weights to begin with: those of a published bundle, or of a torchvision VGG.
+"""Weights to begin with: those of a published bundle, or of torchvision's VGG or ResNet.
 
 What fits is copied, layer by layer; routes stay those of the new network.
 """
@@ -6,7 +6,7 @@ What fits is copied, layer by layer; routes stay those of the new network.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from model.adapters import Adapter
 from model.batch_norm import BatchNorm
 from model.bundle import MANIFEST, Bundle, read_bundle
 from model.conv_layer import RoutedConv
@@ -29,6 +30,7 @@ from training.errors import SettingsError
 
 _WEIGHTS = (".pth", ".pt", ".safetensors")
 _LATEST = "LATEST"
+_BLOCK = r"layer(\d+)\.(\d+)\.conv1\.weight"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class SourceLayer:
     """bool [rows, units]: units whose statistics a row has; None for all."""
     modulation: Mapping[str, Tensor] | None = None
     """scale, and maybe shift: [tasks, units]."""
+    shortcut: SourceLayer | None = None
+    """Of a residual block that ends here: the 1x1 convolution around it."""
+    adapter: Mapping[str, Tensor] | None = None
+    """weight [tasks, units, inputs], and of a series adapter its batch norm (``norm.*``)."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +95,26 @@ class WarmStart:
             return f"{list(source.weight.shape)} there, {list(weight.shape)} here"
         if source.norm is not None and layer.norm is None:
             return "its weights need the batch norm behind them"
+        around = None if layer.shortcut is None else layer.shortcut.conv
+        theirs = None if source.shortcut is None else source.shortcut.weight
+        if (None if around is None else around.weight.shape) != (
+            None if theirs is None else theirs.shape
+        ):
+            return "its shortcut is another"
         weight.copy_(source.weight)
+        rows = self._rows(network)
         if layer.modulation is not None and source.modulation is not None:
-            _copy_modulation(layer.modulation, source.modulation, self._rows(network))
+            _copy_tables(layer.modulation, source.modulation, rows)
+        if layer.adapter is not None and source.adapter is not None:
+            _copy_tables(layer.adapter, source.adapter, rows)
+        if around is not None and theirs is not None and source.shortcut is not None:
+            around.weight.copy_(theirs)
+            norm = None if layer.shortcut is None else layer.shortcut.norm
+            if norm is not None and source.shortcut.norm is not None:
+                _copy_norm(norm, source.shortcut.norm, source.used, rows)
         if layer.norm is not None:
             if source.norm is not None:
-                _copy_norm(layer.norm, source.norm, source.used, self._rows(network))
+                _copy_norm(layer.norm, source.norm, source.used, rows)
         elif layer.conv.bias is not None and source.bias is not None:
             layer.conv.bias.copy_(source.bias)
         return ""
@@ -139,31 +159,40 @@ def _positions(bundle: Bundle) -> dict[str, int]:
 def _copy_norm(
     norm: BatchNorm, source: Mapping[str, Tensor], used: Tensor | None, rows: list[int | None]
 ) -> None:
-    """Scale and shift; a task's own statistics of the units it used, for the rest all tasks'."""
-    norm.weight.copy_(source["weight"])
-    norm.bias.copy_(source["bias"])
+    """Scale and shift; a task's own statistics of the units it used, for the rest all tasks'.
+
+    From a batch norm per domain a task without one there gets the mean of all.
+    """
+    for value, there in ((norm.weight, source["weight"]), (norm.bias, source["bias"])):
+        value.copy_(there.mean(dim=0) if there.ndim == 2 else there)
+        if there.ndim == 2 and norm.own_affine:
+            for row, other in _known(rows):
+                value[row] = there[other]
     means, variances = source["running_mean"], source["running_var"]
     mean, variance = _pooled(means, variances, used)
     norm.running_mean.copy_(mean.expand_as(norm.running_mean))
     norm.running_var.copy_(variance.expand_as(norm.running_var))
     if not norm.per_task or len(means) == 1:
         return
-    for row, other in enumerate(rows):
-        if other is not None:
-            units = slice(None) if used is None else used[other]
-            norm.running_mean[row, units] = means[other, units]
-            norm.running_var[row, units] = variances[other, units]
+    for row, other in _known(rows):
+        units = slice(None) if used is None else used[other]
+        norm.running_mean[row, units] = means[other, units]
+        norm.running_var[row, units] = variances[other, units]
 
 
-def _copy_modulation(
-    modulation: Modulation, source: Mapping[str, Tensor], rows: list[int | None]
+def _copy_tables(
+    module: Modulation | Adapter, source: Mapping[str, Tensor], rows: list[int | None]
 ) -> None:
-    """A task's own, where it had one; for others, the identity stays. A kind without shift leaves
-    the shift as it is."""
-    for name, table in modulation.named_parameters():
-        for row, other in enumerate(rows):
-            if other is not None and name in source:
+    """A task's own, where it had one; for others, the identity stays, and so does what the source
+    does not have in this shape (a kind without shift, another kind of adapter)."""
+    for name, table in module.state_dict(keep_vars=True).items():
+        if name in source and source[name].shape[1:] == table.shape[1:]:
+            for row, other in _known(rows):
                 table[row] = source[name][other]
+
+
+def _known(rows: list[int | None]) -> list[tuple[int, int]]:
+    return [(row, other) for row, other in enumerate(rows) if other is not None]
 
 
 def _pooled(means: Tensor, variances: Tensor, used: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -240,6 +269,8 @@ def _torchvision_layers(location: str, state: Mapping[str, Tensor]) -> tuple[Sou
         }
         for number in numbers
     ]
+    if "layer1.0.conv1.weight" in state:
+        return tuple(_resnet_layers(state))
     layers = []
     for index, part in enumerate(parts):
         if part["weight"].ndim == 4:
@@ -249,9 +280,31 @@ def _torchvision_layers(location: str, state: Mapping[str, Tensor]) -> tuple[Sou
     if not layers:
         raise SettingsError(
             f"setting 'init_from' is {location!r}: no convolutions of a torchvision VGG "
-            f"(features.N.weight) among its {len(state)} tensors"
+            f"(features.N.weight) or ResNet (layerN.N.convN.weight) among its {len(state)} tensors"
         )
     return tuple(layers)
+
+
+def _resnet_layers(state: Mapping[str, Tensor]) -> Iterator[SourceLayer]:
+    """torchvision's ResNet: ``conv1``, then ``layerN.BLOCK.convN``, each with its ``bnN``, and the
+    shortcut's ``downsample.0`` and ``.1``."""
+
+    def layer(conv: str, norm: str, shortcut: SourceLayer | None = None) -> SourceLayer:
+        parts = ("weight", "bias", "running_mean", "running_var")
+        behind = {part: state[f"{norm}.{part}"] for part in parts}
+        return SourceLayer(
+            state[f"{conv}.weight"], None, _norm_behind(None, behind), shortcut=shortcut
+        )
+
+    yield layer("conv1", "bn1")
+    blocks = {(int(m[1]), int(m[2])) for name in state if (m := re.match(_BLOCK, name))}
+    for stage, number in sorted(blocks):
+        block = f"layer{stage}.{number}."
+        count = sum(bool(re.fullmatch(rf"{re.escape(block)}conv\d\.weight", n)) for n in state)
+        for index in range(1, count + 1):
+            around = index == count and f"{block}downsample.0.weight" in state
+            shortcut = layer(f"{block}downsample.0", f"{block}downsample.1") if around else None
+            yield layer(f"{block}conv{index}", f"{block}bn{index}", shortcut)
 
 
 def _norm_behind(bias: Tensor | None, norm: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -273,6 +326,15 @@ def _bundle_layers(network: RoutedNetwork) -> tuple[SourceLayer, ...]:
             None if layer.norm is None else layer.norm.state_dict(),
             None if layer.route is None else layer.route.mask,
             None if layer.modulation is None else layer.modulation.state_dict(),
+            _shortcut(layer),
+            None if layer.adapter is None else layer.adapter.state_dict(),
         )
         for layer in network.layers
     )
+
+
+def _shortcut(layer: RoutedConv) -> SourceLayer | None:
+    around = layer.shortcut
+    if around is None or around.conv is None or around.norm is None:
+        return None
+    return SourceLayer(around.conv.weight, None, around.norm.state_dict())

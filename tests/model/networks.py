@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model.adapters import ParallelAdapter, SeriesAdapter
 from model.batch_norm import BatchNorm
 from model.config import ModelConfig
 from model.modulation import Modulation
@@ -37,8 +38,12 @@ def make_config(tasks: Sequence[Task] = TASKS, **parts: Any) -> ModelConfig:
 
 
 def make_network(tasks: Sequence[Task] = TASKS, *, seed: int = 0, **parts: Any) -> RoutedNetwork:
-    """A built network in evaluation mode, its batch-norm statistics and modulation random too."""
-    network = build(make_config(tasks, **parts), seed)
+    """A built network in evaluation mode, its batch norm, modulation and adapters random too."""
+    return randomised(build(make_config(tasks, **parts), seed), seed)
+
+
+def randomised(network: RoutedNetwork, seed: int = 0) -> RoutedNetwork:
+    """In evaluation mode, with nothing left of zeros, ones and identities."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for layer in network.modules():
@@ -51,6 +56,8 @@ def make_network(tasks: Sequence[Task] = TASKS, *, seed: int = 0, **parts: Any) 
                 _uniform(layer.scale, 0.5, 1.5, generator)
                 if layer.shift is not None:
                     _uniform(layer.shift, -0.2, 0.5, generator)
+            elif isinstance(layer, ParallelAdapter | SeriesAdapter):
+                _uniform(layer.weight, -0.3, 0.3, generator)
             elif isinstance(layer, nn.Conv2d) and layer.bias is not None:
                 _uniform(layer.bias, -0.1, 0.3, generator)
         for bias in (network.heads.bias, network.heads.embed_bias):

@@ -31,7 +31,7 @@ Advance = Callable[[int, int], None]
 
 
 class Features(Protocol):
-    """Inputs of a network's first routed layer, image by image."""
+    """Outputs of a network's frozen prefix, image by image."""
 
     def __len__(self) -> int: ...
 
@@ -55,7 +55,7 @@ class MappedFeatures:
 
 @dataclass(frozen=True, eq=False)
 class PixelFeatures:
-    """Of a network whose first layer is routed: the normalised images, smaller as pixels."""
+    """Of a network whose first layer differs by task: the normalised images, smaller as pixels."""
 
     network: RoutedNetwork
     pixels: Pixels
@@ -72,10 +72,10 @@ class PixelFeatures:
         return _input(self.network, images, self.own)
 
 
-def first_routed(network: RoutedNetwork) -> int:
-    """Index of the first routed layer; the number of layers where none is."""
-    routes = network.routes
-    return next((i for i, mask in enumerate(routes) if mask is not None), len(routes))
+def prefix_end(network: RoutedNetwork) -> int:
+    """Index of the first layer that is not the same for all tasks, or where the residual block
+    that it lies in begins; the number of layers where tasks differ in their heads alone."""
+    return network.block_start(network.first_own)
 
 
 def prefix_features(
@@ -95,7 +95,7 @@ def prefix_features(
         source: equal for equal images in equal order; part of the entry's key.
         folder: where entries are kept.
     """
-    if first_routed(network) == 0:
+    if prefix_end(network) == 0:
         return PixelFeatures(network, pixels, flip, own)
     stem = folder / _key(network, source, flip, own)
     values, about = stem.with_suffix(".f32"), stem.with_suffix(".json")
@@ -116,7 +116,7 @@ def _computed(
     advance: Advance,
 ) -> Iterator[NDArray[np.float32]]:
     """Blocks [n, H, W, units]; pooled, [n, 1, 1, units], where no layer is routed."""
-    end = first_routed(network)
+    end = prefix_end(network)
     total, done = len(pixels) * (2 if flip else 1), 0
     for mirrored in (False, True) if flip else (False,):
         for start in range(0, max(1, len(pixels)), _BATCH):
@@ -124,8 +124,7 @@ def _computed(
             images = np.ascontiguousarray(images[:, :, ::-1]) if mirrored else images
             with torch.inference_mode():
                 x = _input(network, images, own)
-                for layer in list(network.layers)[:end]:
-                    x = layer.forward_units(x, None, None, 0)
+                x, _ = network.run_to_end(x, range(end), 0)
                 if end == len(network.layers):
                     x = x.mean(dim=(2, 3), keepdim=True)
             done += len(images)
@@ -141,7 +140,7 @@ def _input(network: RoutedNetwork, images: Pixels, own: Normalisation | None) ->
 def _key(network: RoutedNetwork, source: str, flip: bool, own: Normalisation | None) -> str:
     about = f"{source} {network.config.preprocess.id} {flip}"
     digest = hashlib.sha256((about if own is None else f"{about} {own}").encode())
-    for layer in list(network.layers)[: first_routed(network)]:
+    for layer in list(network.layers)[: prefix_end(network)]:
         for tensor in layer.state_dict().values():
             digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()[:24]

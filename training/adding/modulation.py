@@ -1,4 +1,7 @@
-"""A new task's modulation, with its head, on features that do not change."""
+"""What a new task has of its own in the layers, trained with its head on frozen features.
+
+Its modulation; with a batch norm for each task also that and its adapters.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.assembly import own_names
 from model.network import RoutedNetwork
 from training.adding.settings import AddSettings
 from training.adding.tail import Labelled, integers, tail
@@ -20,8 +24,8 @@ def fit_modulation(
     Kept is the epoch with the least validation loss, or what was there before the first if none is
     better; without validation images the last epoch.
     """
-    own = [one for layer in network.layers if layer.modulation is not None
-           for one in layer.modulation.parameters()]  # fmt: skip
+    names = {name for name in own_names(network) if name.startswith("layers.")}
+    own = [one for name, one in network.named_parameters() if name in names]
     if not own:
         return
     network.eval().requires_grad_(False)

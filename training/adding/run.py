@@ -17,7 +17,7 @@ from model.errors import ConfigError
 from model.network import RoutedNetwork
 from model.repository import Repository
 from model.tasks import Normalisation, Task
-from training.adding.features import Features, first_routed, prefix_features
+from training.adding.features import Features, prefix_end, prefix_features
 from training.adding.figures import Added, card_with, metrics_with
 from training.adding.settings import AddSettings
 from training.adding.subnet import alone, logits, train_part
@@ -224,7 +224,7 @@ def _features(
             )  # fmt: skip
         labels = np.concatenate([images.labels] * (2 if mirrored else 1))
         data[split] = _SplitData(features, labels)
-    if first_routed(parent):
+    if prefix_end(parent):
         say(console, f"features of the frozen layers are kept in {folder}")
     return data
 

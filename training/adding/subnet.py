@@ -24,6 +24,7 @@ from training.adding.head import Examples, HeadWeights, fit_head
 from training.adding.modulation import fit_modulation
 from training.adding.settings import AddSettings
 from training.adding.tail import Labelled, integers, tail
+from training.evidence import stream_scores
 from training.saliency import batch_scores
 
 _BATCH = 128
@@ -50,9 +51,11 @@ def train_part(
         part = _with_routes(part, _salient(parent, everything, train, settings))
     note("trains its head")
     part = _trained(parent, part, train, val, settings)
-    if parent.config.routing.modulation == "none" or not settings.own_statistics:
+    own_norm = parent.config.backbone.norm == "batch_per_domain"
+    has_modulation = parent.config.routing.modulation != "none"
+    if not (has_modulation or own_norm) or not settings.own_statistics:
         return part
-    note("trains its modulation")
+    note("trains its batch norm and adapters" if own_norm else "trains its modulation")
     network = alone(parent, part)
     fit_modulation(network, train, val, settings)
     (modulated,) = task_parts(network)
@@ -97,7 +100,7 @@ def _blank(parent: RoutedNetwork, task: Task) -> TaskPart:
     for name, like in task_parts(parent)[0].tensors.items():
         if name in ("heads.weight", "heads.bias"):
             tensors[name] = torch.zeros(task.outputs, *like.shape[1:])
-        elif name.endswith((".mask", ".running_var", "modulation.scale")):
+        elif name.endswith((".mask", ".running_var", "modulation.scale", "norm.weight")):
             tensors[name] = torch.ones_like(like)
         else:
             tensors[name] = torch.zeros_like(like)
@@ -109,6 +112,7 @@ def _like(parent: RoutedNetwork, part: TaskPart, settings: AddSettings) -> TaskP
     taken: tuple[str, ...] = (".mask",)
     if not settings.own_statistics:
         taken += ("mean", "var", "batches_seen", "modulation.scale", "modulation.shift")
+        taken += ("norm.weight", "norm.bias", "adapter.weight")
     same = {name: one for name, one in source.tensors.items() if name.endswith(taken)}
     return replace(part, tensors={**part.tensors, **same})
 
@@ -132,8 +136,12 @@ def _counts(parent: RoutedNetwork, settings: AddSettings) -> dict[int, int]:
 
 def _random(parent: RoutedNetwork, settings: AddSettings) -> dict[int, Tensor]:
     """Units drawn from the seed and the number of tasks, so that each new task draws others."""
-    routes = {}
+    routes: dict[int, Tensor] = {}
+    first = parent.shared_routes
     for layer, count in _counts(parent, settings).items():
+        if first[layer] != layer:
+            routes[layer] = routes[first[layer]]
+            continue
         seed = (settings.seed * 1_000_003 + layer) * 1_000_003 + len(parent.tasks)
         generator = torch.Generator().manual_seed(seed)
         scores = torch.rand(parent.layers[layer].shape.units, generator=generator)
@@ -159,7 +167,10 @@ def _salient(
         x, labels = train.features.batch(chosen), integers(train.labels[chosen])
         for layer, scores in batch_scores(network, x, 0, labels, list(counts)).items():
             totals[layer] += scores
-    return {layer: _best(totals[layer], count) for layer, count in counts.items()}
+    together = stream_scores(
+        {layer: scores[None] for layer, scores in totals.items()}, parent.shared_routes
+    )
+    return {layer: _best(together[layer][0], count) for layer, count in counts.items()}
 
 
 def _best(scores: Tensor, count: int) -> Tensor:

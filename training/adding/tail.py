@@ -1,4 +1,4 @@
-"""What a new task trains on: the routed layers behind the frozen prefix's features."""
+"""What a new task trains on: its own layers behind the frozen prefix's features."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.network import RoutedNetwork
-from training.adding.features import Features, first_routed
+from training.adding.features import Features, prefix_end
 from training.sources import MISSING, Labels
 
 _BATCH = 128
@@ -37,14 +37,8 @@ class Labelled:
 
 
 def tail(network: RoutedNetwork, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Of a network of one task: from the first routed layer to pooled features, and which."""
-    used: Tensor | None = None
-    routes = network.routes
-    for index in range(first_routed(network), len(network.layers)):
-        mask = routes[index]
-        units = None if mask is None or bool(mask.all()) else mask[0].nonzero().flatten()
-        x = network.layers[index].forward_units(x, used, units, 0)
-        used = units
+    """Of a network of one task: from the frozen prefix's end to pooled features, and which."""
+    x, used = network.run_to_end(x, range(prefix_end(network), len(network.layers)), 0)
     return x.mean(dim=(2, 3)), used
 
 

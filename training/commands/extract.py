@@ -110,4 +110,6 @@ def _sizes(network: RoutedNetwork, small: RoutedNetwork) -> Table:
 
 
 def _convolution_weights(network: RoutedNetwork) -> int:
-    return sum(layer.conv.weight.numel() for layer in network.layers)
+    from torch import nn
+
+    return sum(one.weight.numel() for one in network.modules() if isinstance(one, nn.Conv2d))

@@ -53,6 +53,8 @@ def _network_settings(config: ModelConfig) -> dict[str, Any]:
         "arch": config.backbone.arch,
         "width": config.backbone.width,
         "norm": config.backbone.norm,
+        "stem": config.backbone.stem,
+        "adapters": config.backbone.adapters,
         "scheme": routing.scheme,
         "keep": routing.keep,
         "keep_schedule": routing.keep_schedule,

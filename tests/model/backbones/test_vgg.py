@@ -52,7 +52,7 @@ def test_a_pool_that_would_leave_nothing_is_left_out(size: tuple[int, int], pool
         assert sum(layer.pool for layer in layers) == pools
 
 
-@pytest.mark.parametrize("arch", ["vgg", "vgg12", "resnet18", "", "vgg11_bn_bn", "VGG11", "_bn"])
+@pytest.mark.parametrize("arch", ["vgg", "vgg12", "resnet34", "", "vgg11_bn_bn", "VGG11", "_bn"])
 def test_unknown_architectures_list_the_known_ones(arch: str) -> None:
     with pytest.raises(ConfigError, match="known architectures: vgg11, vgg11_bn, vgg13") as caught:
         layer_shapes(BackboneConfig(arch=arch), (64, 64))
