@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from model.assembly import own_names
 from tests.training.conftest import tiny, tiny_network
+from tests.training.test_trainer import Quiet, trainer, weights
 from training.errors import SettingsError
 from training.optimisation import clip_gradients, learning_rate, make_optimiser, set_learning_rate
 
@@ -56,6 +60,32 @@ def test_weight_decay_spares_all_but_weights_and_every_parameter_is_in_one_group
     kinds = (".norm.", ".modulation.", "bias")
     assert all(any(kind in name for kind in kinds) for name in spared_names)
     assert all(one.ndim > 1 for one in decayed["params"])
+
+
+@pytest.mark.parametrize("adapters", ["none", "series", "parallel"])
+def test_what_tasks_share_can_be_frozen(tmp_path: Path, adapters: str) -> None:
+    parts = {"arch": "resnet18", "norm": "batch_per_domain", "adapters": adapters}
+    one = trainer(tmp_path, sampler="all", freeze="shared", init_from="m/1", epochs=1, **parts)
+    before = weights(one)
+    one.fit(Quiet())
+    own = set(own_names(one.network))
+    moved = {name for name, value in weights(one).items() if not torch.equal(value, before[name])}
+    assert moved <= own
+    assert {name for name in own if "weight" in name} <= moved
+    assert sum("adapter" in name for name in moved) > 0 or adapters == "none"
+
+
+def test_frozen_batch_norm_that_tasks_share_keeps_its_statistics(tmp_path: Path) -> None:
+    one = trainer(tmp_path, norm="batch", sampler="all", freeze="shared", init_from="m/1")
+    before = weights(one)
+    one.fit(Quiet())
+    moved = {name for name, value in weights(one).items() if not torch.equal(value, before[name])}
+    assert moved == {"heads.embed_weight", "heads.embed_bias", "heads.weight", "heads.bias"}
+
+
+def test_frozen_random_convolutions_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"'freeze' is 'shared' and 'init_from' is empty"):
+        tiny(freeze="shared")
 
 
 def test_adamw_by_setting() -> None:

@@ -10,6 +10,8 @@ from model.backbones import layer_shapes
 from model.config import ModelConfig, RoutingConfig
 from model.conv_layer import LayerShape
 from model.errors import ConfigError
+from model.network import build
+from model.plan import cost, layer_cost, make_plan, masked_cost
 from model.tasks import Task
 from training.route_budget import check_target_cost, counts_for_cost, kept_counts, task_cost
 
@@ -44,6 +46,31 @@ def test_cost_is_the_multiply_adds_that_routes_save(
     counts: dict[int, int], own: int, full: int
 ) -> None:
     assert task_cost(SHAPES, (10, 10), counts) == pytest.approx(own / full)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("layers", ["all", "last:4"])
+def test_cost_of_a_residual_network_is_that_of_its_plan(arch: str, layers: str) -> None:
+    config = ModelConfig.model_validate(
+        {
+            "backbone": {"arch": arch, "width": 0.25},
+            "routing": {"routed_layers": layers, "keep": 0.25, "unit_multiple": 1},
+            "tasks": [task.model_dump() for task in CONFIG.tasks],
+        }
+    )
+    network = build(config)
+    shapes = [layer.shape for layer in network.layers]
+    counts = kept_counts(config, config.routing, 1.0)
+    same = masked_cost(network).macs - cost(make_plan(network, [0]), [0]).macs
+    saved = 1 - task_cost(shapes, (64, 64), counts)
+    whole = [
+        layer_cost(shape, node.cut.size).macs
+        for root in make_plan(network, [0]) for node in root.walk()
+        if (shape := shapes[node.cut.layer]) and (
+            layers == "all" or node.cut.layer >= len(shapes) - 4
+        )
+    ]  # fmt: skip
+    assert saved * sum(whole) == pytest.approx(same)
 
 
 def test_the_last_two_of_vgg_at_a_quarter_cost_about_a_sixth() -> None:

@@ -83,6 +83,37 @@ def test_scores_are_the_formula_within_routes_and_nothing_off_them(norm: str) ->
         assert (found[layer][~mask] == 0).all()
 
 
+def residual_by_hand(network: RoutedNetwork, layers: list[int]) -> dict[int, Tensor]:
+    """The formula for a residual network, every unit computed, one image and task at a time."""
+    found = {layer: torch.zeros(len(TASKS), network.layers[layer].shape.units) for layer in layers}
+    for image, labels in zip(IMAGES.pixels, IMAGES.labels, strict=True):
+        for task in range(len(TASKS)):
+            x = block_input = network.normalise(torch.from_numpy(image[None])).requires_grad_()
+            activations: list[Tensor] = []
+            for layer in network.layers:
+                block_input = x if layer.shape.begins_block else block_input
+                x = layer(x, task, block_input)
+                activations.append(x)
+            logits = network.heads(x.mean(dim=(2, 3)), task)
+            target = evidence(logits, torch.tensor([int(labels[task])]))
+            gradients = torch.autograd.grad(target[0], [activations[index] for index in layers])
+            for index, gradient in zip(layers, gradients, strict=True):
+                found[index][task] += (activations[index] * gradient).sum(dim=(0, 2, 3)).abs()
+    return found
+
+
+@pytest.mark.parametrize("routed_layers", ["none", "last:3"])
+@pytest.mark.parametrize("norm", ["batch_per_task", "batch_per_domain"])
+def test_scores_of_a_residual_network_begin_within_a_block(routed_layers: str, norm: str) -> None:
+    settings = tiny(arch="resnet18", routed_layers=routed_layers, norm=norm, modulation="scale")
+    network = warmed(tiny_network(settings))
+    layers = [14, 15, 16]
+    found, expected = scores(network, layers), residual_by_hand(network, layers)
+    for layer in layers:
+        torch.testing.assert_close(found[layer].float(), expected[layer], rtol=1e-3, atol=1e-5)
+        assert (expected[layer] > 0).any()
+
+
 def test_behind_a_linear_head_it_is_what_switching_the_unit_off_changes() -> None:
     network = dense(embedding=0)
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,55 @@ def test_weights_without_batch_norm_go_into_a_network_with_it_but_not_back(tmp_p
     assert torch.equal(bare.layers[1].conv.bias, plain.get_parameter("2.bias"))
     with pytest.raises(SettingsError, match="its weights need the batch norm behind them"):
         read_warm_start(saved(tmp_path / "normed.pth", normed)).apply(bare)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
+def test_torchvisions_resnets_give_the_same_features(tmp_path: Path, arch: str) -> None:
+    there = importlib.import_module("torchvision.models").get_model(arch)
+    with torch.no_grad():
+        there.train()(torch.randn(4, 3, 32, 32) * 2 + 1)
+    there.eval()
+    torch.save(there.state_dict(), tmp_path / "weights.pth")
+    here = tiny_network(tiny(arch=arch, width=1.0, norm="batch", routed_layers="none")).eval()
+    text = read_warm_start(str(tmp_path / "weights.pth")).apply(here)
+    count = len(here.layers)
+    assert f"{count} of {count} convolutions and 0 of 3 heads copied" in text
+    x = torch.randn(2, 3, 32, 32)
+    there.fc = nn.Identity()
+    with torch.no_grad():
+        found, _ = here.run_to_end(x, range(count), 0)
+        torch.testing.assert_close(found.mean(dim=(2, 3)), there(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_small_stem_is_left_and_said(tmp_path: Path) -> None:
+    location, _ = source(tmp_path, arch="resnet18")
+    here = tiny_network(tiny(arch="resnet18", stem="small", seed=5))
+    assert "16 of 17 convolutions and 3 of 3 heads copied; not copied: layer 0" in (
+        read_warm_start(location).apply(here)
+    )
+
+
+@pytest.mark.parametrize("adapters", ["series", "parallel"])
+def test_adapters_begin_around_what_was_trained_without_them(tmp_path: Path, adapters: str) -> None:
+    """For tasks that were there and for one that was not: the paper's system after pretraining."""
+    location, there = source(tmp_path, arch="resnet18", norm="batch", routed_layers="none")
+    own = {"norm": "batch_per_domain", "adapters": adapters}
+    here = tiny_network(tiny(arch="resnet18", routed_layers="none", seed=5, **own))
+    read_warm_start(location).apply(here)
+    images = torch.from_numpy(tiny_images(4).pixels)
+    with torch.no_grad():
+        for task in range(3):
+            torch.testing.assert_close(here.eval()(images, task), there.eval()(images, task))
+            (found,) = here.forward_tasks(images, [task])
+            torch.testing.assert_close(found, there(images, task))
+    for layer in here.layers:
+        if layer.adapter is not None:
+            torch.nn.init.normal_(layer.adapter.weight)
+    again = tiny_network(tiny(arch="resnet18", routed_layers="none", seed=6, **own))
+    location = publish(tmp_path / "second", here)
+    read_warm_start(location).apply(again)
+    with torch.no_grad():
+        assert torch.equal(again.eval()(images, 1), here.eval()(images, 1))
 
 
 class Anything:

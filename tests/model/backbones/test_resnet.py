@@ -132,6 +132,19 @@ def test_sizes_are_those_of_the_activations() -> None:
             assert found.shape[2:] == size
 
 
+def test_blocks_begin_where_their_input_is() -> None:
+    network = make_network(
+        backbone={"arch": "resnet50", "width": 0.125}, routing={"routed_layers": "last:2"}
+    )
+    assert [network.block_start(layer) for layer in range(8)] == [0, 1, 1, 1, 4, 4, 4, 7]
+    assert network.block_start(49) == 49
+    assert network.first_own == 47
+    chain = make_network(routing={"routed_layers": "last:2"})
+    assert [chain.block_start(layer) for layer in range(9)] == list(range(9))
+    assert chain.first_own == 6
+    assert make_network(routing={"routed_layers": "none"}).first_own == 8
+
+
 # --- the rule of routes ----------------------------------------------------------------------
 
 

@@ -78,6 +78,26 @@ def answers(bundle: Bundle, names: tuple[str, ...], strategy: Any = "subnet") ->
         ("saliency", {"routed_layers": "none"}),
         ("random", {"modulation": "scale"}),
         ("saliency", {"modulation": "scale_shift", "norm": "batch", "keep": 1.0}),
+        ("saliency", {"arch": "resnet18"}),  # the frozen prefix ends in front of a block
+        ("random", {"arch": "resnet18", "routed_layers": "last:2"}),
+        (
+            "saliency",
+            {
+                "arch": "resnet18",
+                "routed_layers": "none",
+                "norm": "batch_per_domain",
+                "adapters": "parallel",
+            },
+        ),
+        (
+            "like:old",
+            {
+                "arch": "resnet18",
+                "routed_layers": "all",
+                "norm": "batch_per_domain",
+                "adapters": "series",
+            },
+        ),
     ],
 )
 def test_an_added_task_is_learnt_and_published_and_the_others_do_not_move(
