@@ -28,8 +28,8 @@ def layer(kind: AdapterKind, mask: Tensor | None = MASK, stride: int = 1) -> Rou
     shape = LayerShape(4, 6, batch_norm=True, stride=stride, adapter=kind, own_norm=True)
     made = RoutedConv(shape, mask, 2, tasks=2).double()
     with torch.no_grad():
-        for value in made.parameters():
-            value.copy_(torch.randn_like(value))
+        for parameter in made.parameters():
+            parameter.copy_(torch.randn_like(parameter))
         for name, value in made.named_buffers():
             if name.endswith("running_mean"):
                 value.normal_()

@@ -74,13 +74,13 @@ def made(config: ModelConfig, seed: int = 0) -> RoutedNetwork | None:
         network = randomised(build(config, seed), seed)
     except ConfigError:
         return None
-    # Random batch norm lets activations grow from block to block; probabilities want logits of
-    # some units, as trained networks have.
+    # Random batch norm lets activations grow from block to block: logits of one unit or less, for
+    # a limit on probabilities to be one on rounding.
     with torch.no_grad():
         found = network.forward_tasks(random_images(network, 2), range(len(config.tasks)))
         size = max(float(one.abs().max()) for one in found)
-        network.heads.weight.div_(max(1.0, size / 3))
-        network.heads.bias.div_(max(1.0, size / 3))
+        network.heads.weight.div_(max(1.0, size))
+        network.heads.bias.div_(max(1.0, size))
     return network
 
 
