@@ -25,6 +25,7 @@ MEASUREMENTS = (
     "engine",
     "bulk",
     "runtimes",
+    "int8",
     "overload",
     "soak",
     "serving",

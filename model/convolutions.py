@@ -20,6 +20,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from model.compiled_tail import PlainConv
 from model.cut_conv import CutConv
 from model.cut_residual import CutResidual
 from model.native.library import (
@@ -133,6 +134,17 @@ class Convolutions:
             packed = self._packed(self._layer(cuts[0]))
             return self._native.convolve(x, packed, torch.get_num_threads())
         return self._cache.get(self._key(cuts), lambda: CutConv.cut(layer, cuts, self._dtype))(x)
+
+    def plain(self, cut: Cut) -> PlainConv:
+        """The weights of a cut as PyTorch's operators take them."""
+
+        def make() -> PlainConv:
+            layer = self._network.layers[cut.layer]
+            weight, bias = cut.folded(layer, self._dtype)
+            weight = weight.contiguous(memory_format=torch.channels_last)
+            return PlainConv(weight, bias, layer.shape.pool)
+
+        return self._cache.get(self._key([cut]) + b"plain", make)
 
     def logits(self, inputs: Sequence[SubnetInput], threads: int) -> Tensor:
         """Of all subnets' rows in order: float32 [rows, max_outputs], -inf beyond a task's outputs.

@@ -24,6 +24,7 @@ from model.forward import Forward
 from model.network import RoutedNetwork
 from model.rows import RowBatch
 from model.subnet_forward import SubnetForward
+from model.upload import upload
 from model.weight_cache import WeightCache
 
 Strategy = Literal["masked", "mixed", "subnet"]
@@ -46,7 +47,7 @@ class MaskedForward:
     @torch.inference_mode()
     def __call__(self, batch: RowBatch) -> Tensor:
         logits = torch.full((len(batch), self._network.tasks.max_outputs), -math.inf)
-        images = batch.images.to(self._device)
+        images = upload(batch.images, self._device)
         for task in torch.unique(batch.task_index).tolist():
             rows = (batch.task_index == task).nonzero().flatten()
             chosen = images[batch.image_index[rows].to(self._device)]
@@ -77,7 +78,8 @@ class MixedForward:
 
     @torch.inference_mode()
     def __call__(self, batch: RowBatch) -> Tensor:
-        images = batch.images[batch.image_index].to(self._device)
+        distinct = upload(batch.images, self._device)
+        images = distinct[batch.image_index.to(self._device)]
         logits = torch.empty(len(batch), self._network.tasks.max_outputs)
         for rows in self._passes(batch.task_index):
             with _precision(self._device, self._dtype):
@@ -105,6 +107,7 @@ def make_forward(
     workers: int = 1,
     cache: WeightCache | None = None,
     native: bool = True,
+    compiled: bool = False,
     acceptable: Callable[[Forward], bool] = lambda forward: True,
 ) -> Forward:
     """The forward for ``strategy``; ``auto`` times them on a small batch and takes the fastest.
@@ -114,12 +117,19 @@ def make_forward(
         workers: threads over which ``subnet`` spreads the tasks on a CPU.
         cache: of cut weights, to be shared by versions of one model.
         native: whether ``subnet`` may use compiled kernels (:mod:`model.native`).
+        compiled: whether it uses ``torch.compile`` where it has none.
         acceptable: whether ``auto`` may take a strategy instead of ``subnet``.
     """
     place = torch.device(device)
     makers: dict[Strategy, Callable[[], Forward]] = {
         "subnet": lambda: SubnetForward(
-            network, place, dtype=dtype, workers=workers, cache=cache, native=native
+            network,
+            place,
+            dtype=dtype,
+            workers=workers,
+            cache=cache,
+            native=native,
+            compiled=compiled,
         ),
         "mixed": lambda: MixedForward(network, place, dtype),
         "masked": lambda: MaskedForward(network, place, dtype),

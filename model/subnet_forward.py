@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from model.channels import take_channels
+from model.compiled_tail import CompiledTail
 from model.convolutions import Convolutions, Subnet, SubnetInput, is_chain
 from model.cut_conv import fuses
 from model.head_bank import Features, HeadBank, Ready
@@ -20,6 +21,7 @@ from model.network import RoutedNetwork
 from model.plan import Cut, Node, NodeFork, make_plan, shares_conv
 from model.rows import RowBatch
 from model.tails import Tail, TailGroup, all_tails, alone, group_tails, is_tail
+from model.upload import upload
 from model.weight_cache import WeightCache
 
 Images = tuple[int, ...]  # positions in RowBatch.images: what the rows of an activation belong to
@@ -80,8 +82,10 @@ class SubnetForward:
         workers: int = 1,
         cache: WeightCache | None = None,
         native: bool = True,
+        compiled: bool = False,
     ) -> None:
-        """``native``: use the compiled kernels where they are at hand."""
+        """``native``: use the compiled kernels where they are at hand; ``compiled``: elsewhere run
+        tasks' own layers by ``torch.compile``, which takes its time here and now."""
         self._network = network.eval().to(device)
         self._device, self._dtype = device, dtype
         self._roots = make_plan(network, range(len(network.tasks)))
@@ -100,11 +104,28 @@ class SubnetForward:
         self._subnets: dict[tuple[int, bool], Subnet] = {}  # of a task, and whether all of it
         self._workers = workers if device.type == "cpu" else 1
         self._pool: ThreadPoolExecutor | None = None
+        usable = compiled and not self._conv.has_subnets and is_chain(network)
+        self._compiled = CompiledTail(device) if usable else None
+        self._compile(tails)
 
     @property
     def kernels(self) -> str:
-        """What runs the convolutions: "pytorch", or "compiled" and the instruction set."""
-        return self._conv.kernels
+        """What runs the convolutions: "pytorch", "torch.compile", or "compiled" and the
+        instruction set."""
+        works = self._compiled is not None and self._compiled.works
+        return "torch.compile" if works else self._conv.kernels
+
+    @torch.inference_mode()
+    def _compile(self, tails: Sequence[Tail]) -> None:
+        """Now, for one image and for several: no request is to wait for it."""
+        if self._compiled is None:
+            return
+        for tail in {tail.shape: tail for tail in tails}.values():
+            for images in (1, 2, 3):
+                shape = (images, tail.cuts[0].inputs, *tail.cuts[0].size)
+                x = torch.zeros(shape, device=self._device, dtype=self._dtype)
+                x = x.contiguous(memory_format=torch.channels_last)
+                self._compiled(x, [self._conv.plain(cut) for cut in tail.cuts])
 
     @torch.inference_mode()
     def __call__(self, batch: RowBatch) -> Tensor:
@@ -135,7 +156,7 @@ class SubnetForward:
 
     def _begin(self, images: Tensor, wanted: Wanted) -> list[_Visit]:
         """The plan's roots that lead to any wanted task, with the images as its domain has them."""
-        pixels = images.to(self._device, non_blocking=True)
+        pixels = upload(images, self._device)
         every = tuple(range(len(pixels)))
         inputs: dict[int, Tensor] = {}  # by domain
         visits = []
@@ -187,6 +208,8 @@ class SubnetForward:
 
     def _own_layers(self, parted: dict[int, _Visit], wanted: Wanted) -> list[Features]:
         """From where wanted tasks part to their features, layer by layer."""
+        if self._compiled is not None and self._compiled.works:
+            return [self._whole(self._compiled, visit, wanted) for visit in parted.values()]
         work: list[Callable[[], list[Features]]] = []
         for group in self._groups:
             if _together(group, parted, wanted):
@@ -251,6 +274,13 @@ class SubnetForward:
         pooled = x.mean(dim=(2, 3)).float().view(len(x), len(group.tails), -1)
         images = tuple(wanted[task] for task in group.tasks)
         return [Features(group.tasks, images, pooled.transpose(0, 1))]
+
+    def _whole(self, compiled: CompiledTail, visit: _Visit, wanted: Wanted) -> Features:
+        """A tail in one call."""
+        [task] = visit.node.tasks
+        x, images = _input(visit, wanted)
+        pooled = compiled(x, [self._conv.plain(cut) for cut in self._tails[task].cuts])
+        return Features((task,), (images,), pooled.unsqueeze(0))
 
     def _depth_first(self, visit: _Visit, wanted: Wanted) -> list[Features]:
         found: list[Features] = []

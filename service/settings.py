@@ -169,6 +169,11 @@ class Settings(BaseSettings):
         description="run subnets in float32 on a CPU with the compiled kernels, where they are at "
         "hand; false: with PyTorch's operators",
     )
+    compile_subnets: bool = Field(
+        default=False,
+        description="run subnets by torch.compile where the compiled kernels do not run, as on a "
+        "GPU; loading takes longer then, and on CPUs answers too",
+    )
     subnet_budget_bytes: int = Field(
         default=DEFAULT_BUDGET_BYTES,
         ge=1,
@@ -377,6 +382,7 @@ class Settings(BaseSettings):
             max_probability_error=self.max_probability_error,
             workers=self.threads or cpus,
             compiled_kernels=self.compiled_kernels,
+            compile_subnets=self.compile_subnets,
             subnet_budget_bytes=self.subnet_budget_bytes,
         )
 

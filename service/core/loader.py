@@ -65,6 +65,7 @@ class RepositoryLoader(ModelSource):
             workers=options.workers,
             cache=self._cache,
             native=options.compiled_kernels,
+            compiled=options.compile_subnets,
             acceptable=lambda other: (
                 largest_probability_difference(other, network) <= options.max_probability_error
             ),

@@ -29,6 +29,7 @@ class RunOptions:
     max_probability_error: float = 0.02  # of a probability, against masked float32
     workers: int = 1  # threads over which the subnet strategy spreads tasks
     compiled_kernels: bool = True  # where they are at hand
+    compile_subnets: bool = False  # by torch.compile, where they are not
     subnet_budget_bytes: int = DEFAULT_BUDGET_BYTES
 
     @property
