@@ -19,7 +19,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from benchmarks.celeba_network import SETTINGS, source, trained
+from benchmarks.celeba_network import SETTINGS, about, published, source, trained
 from benchmarks.report import RESULTS, Report
 from model.tasks import Calibration, Task
 
@@ -80,6 +80,9 @@ WAYS: Mapping[str, Way] = {
 def main(
     epochs: Annotated[float, typer.Option(help="Passes over the training images.")] = 6,
     seeds: Annotated[int, typer.Option(help="Networks, with seeds 0, 1, ...")] = 1,
+    network: Annotated[
+        str, typer.Option(help="REPOSITORY/NAME of one to look at instead of training any.")
+    ] = "",
     build: Annotated[Path, typer.Option(help="For the networks.")] = Path("build/celeba"),
     out: Annotated[Path, typer.Option(help="Where results go.")] = RESULTS
     / "training"
@@ -88,24 +91,29 @@ def main(
     """Train on the pack, calibrate in every way, look at held-out images."""
     report = Report(out, "Ways to calibrate")
     report.text(
-        f"CelebA, 40 tasks, {epochs:g} epochs. Means over tasks. `log loss, validation` is "
+        "CelebA, 40 tasks. Means over tasks. `log loss, validation` is "
         f"cross-fitted in {PARTS} parts and is what chooses a way; the rest is of the test images. "
         "ECE has 15 bins of equal width; `least` is what it would be for the very same "
         "probabilities if they were right, since so few images in a bin are off by chance. "
         "Balanced accuracy is at thresholds from the validation images, and at 0.5."
     )
+    if network:
+        bundles = [published(network)]
+    else:
+        train = (*SETTINGS, f"--epochs={epochs:g}")
+        bundles = [trained(build, (*train, f"--seed={seed}")) for seed in range(seeds)]
     found = []
-    for seed in range(seeds):
-        train = (*SETTINGS, f"--epochs={epochs:g}", *([f"--seed={seed}"] if seed else []))
-        scored = Scored.of(trained(build, train))
+    for bundle in bundles:
+        scored = Scored.of(bundle)
         table = {name: figures(way, scored) for name, way in WAYS.items()}
         fewer = {name: with_fewer(way, scored) for name, way in WAYS.items()}
-        found.append({"figures": table, "ece_with_fewer": fewer})
-        report.section(f"Seed {seed}")
+        training = bundle.metrics["training"]
+        found.append({"training": training, "figures": table, "ece_with_fewer": fewer})
+        report.text(about(bundle))
         report.table(["way", *next(iter(table.values()))], _lines(table))
         report.text("ECE of the test images, fitted on fewer validation images:")
         report.table(["way", *next(iter(fewer.values()))], _lines(fewer))
-    report.write({"settings": SETTINGS, "epochs": epochs, "seeds": found})
+    report.write({"networks": found})
 
 
 def _lines(table: Mapping[str, Mapping[str, float]]) -> list[list[str]]:

@@ -26,6 +26,25 @@ def source() -> str:
     return f"pack:{Path(os.environ['TASKROUTE_DATA']) / 'celeba10k' / 'celeba10k.npz'}"
 
 
+def published(place: str) -> Bundle:
+    """The latest version of the model at ``REPOSITORY/NAME``."""
+    from model.repository import Repository
+
+    repository, _, name = place.rpartition("/")
+    return Repository(repository).read(name)
+
+
+def about(bundle: Bundle) -> str:
+    """How the bundle's network was trained, in a sentence."""
+    training = bundle.metrics["training"]
+    epochs = training["steps"] * training["settings"]["batch_size"]
+    epochs /= bundle.metrics["data"]["images"]["train"]
+    return (
+        f"The network: {training['steps']} steps ({epochs:.1f} epochs) in {training['seconds']:g} "
+        f"s of training, seed {training['settings']['seed']}."
+    )
+
+
 def trained(build: Path, settings: tuple[str, ...]) -> Bundle:
     """The bundle below ``build`` that was trained with ``settings``; trained now if there is none.
 
