@@ -28,7 +28,9 @@ from torch import Tensor
 
 from model.config import ModelConfig
 from model.errors import BundleError, ConfigError
+from model.families import unfilled
 from model.network import RoutedNetwork
+from model.task_network import TaskNetwork
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -81,10 +83,27 @@ class Bundle:
         """The routed network with these weights, in evaluation mode.
 
         Raises:
+            ConfigError: a network of another family, see :meth:`any_network`.
+            BundleError: the tensors do not belong to the configuration.
+        """
+        network = self.any_network()
+        if not isinstance(network, RoutedNetwork):
+            raise ConfigError(
+                f"{self.path} is a network of family {self.config.family!r}, where every task has "
+                "a trunk of its own: there are no routes to plan, cut, extend or merge; this works "
+                "on family 'routed' only",
+                family=self.config.family,
+            )
+        return network
+
+    def any_network(self) -> TaskNetwork:
+        """The network with these weights, whatever its family, in evaluation mode.
+
+        Raises:
             BundleError: the tensors do not belong to the configuration.
         """
         try:
-            network = RoutedNetwork(self.config)
+            network = unfilled(self.config)
             network.load_state_dict(self.state)
         except (RuntimeError, ConfigError) as error:
             reason = " ".join(str(error).split())[:500]  # torch lists every tensor, a line each

@@ -19,6 +19,7 @@ ModulationKind = Literal["none", "scale", "scale_shift"]
 AdapterKind = Literal["none", "series", "parallel"]
 NormKind = Literal["batch", "batch_per_task", "batch_per_domain"]
 KeepSchedule = Literal["constant", "falling", "rising"]
+Family = Literal["routed", "single_task", "cross_stitch"]
 
 
 class _Frozen(BaseModel):
@@ -231,8 +232,14 @@ class PreprocessConfig(_Frozen):
 
 
 class ModelConfig(_Frozen):
-    """Everything that defines a routed network except its weights."""
+    """Everything that defines a network except its weights."""
 
+    family: Family = Field(
+        default="routed",
+        description="routed: one trunk for all tasks; single_task: a trunk of its own for every "
+        "task; cross_stitch: the same with their activations mixed behind every pooling stage",
+        exclude_if=lambda family: family == "routed",  # readable by earlier versions
+    )
     backbone: BackboneConfig = BackboneConfig()
     routing: RoutingConfig = RoutingConfig()
     head: HeadConfig = HeadConfig()
@@ -259,6 +266,22 @@ class ModelConfig(_Frozen):
     def _usable_tasks(self) -> Self:
         """ConfigError, not ValidationError, for no task or one name twice: both are TaskSet's."""
         TaskSet(self.tasks)
+        return self
+
+    @model_validator(mode="after")
+    def _routes_in_one_trunk_only(self) -> Self:
+        routing = self.routing
+        if self.family != "routed" and routing.routed_layers not in ("none", ()):
+            raise ValueError(
+                f"family is {self.family!r} and routed_layers is {routing.routed_layers!r}: every "
+                "task has a trunk of its own, where there is nothing to route; set routed_layers "
+                "to 'none', or take family 'routed'"
+            )
+        if self.family != "routed" and self.generations:
+            raise ValueError(
+                f"family is {self.family!r} and tasks came in {len(self.generations)} generations: "
+                "tasks can be added to routed networks only"
+            )
         return self
 
     @property

@@ -54,6 +54,16 @@ class TaskHeads(nn.Module):
             for task, fan_in in enumerate(used_features):
                 nn.init.normal_(self.weight[self._slice(task)], std=math.sqrt(1.0 / fan_in))
 
+    @torch.no_grad()
+    def copy_task(self, task: int, source: TaskHeads, other: int) -> None:
+        """Take the weights of ``source``'s task ``other``, a head of the same shape."""
+        for name, value in self.named_parameters():
+            theirs = source.get_parameter(name)
+            if name.startswith("embed"):
+                value[task].copy_(theirs[other])
+            else:
+                value[self._slice(task)].copy_(theirs[source._slice(other)])
+
     def forward(self, features: Tensor, task: int | Tensor) -> Tensor:
         """[N, features] -> [N, outputs] for one task; for int64 [N], [N, max_outputs] with -inf."""
         if isinstance(task, int):

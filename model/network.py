@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from model.backbones import layer_shapes
 from model.config import ModelConfig, RoutingConfig
 from model.conv_layer import LayerShape, RoutedConv
-from model.errors import ConfigError
 from model.heads import TaskHeads
-from model.normalisation import domain_tables
 from model.route_tree import Branch, LayerRoutes, layer_routes, moved, route_tree
 from model.routes import check_routes, draw_routes, first_of_stream, placeholder_routes
 from model.shortcut import Skip
+from model.task_network import TaskNetwork
 
 _CACHED_TREES = 64
 
@@ -32,15 +31,8 @@ class RoutedLayers(nn.ModuleList):
         def __getitem__(self, index: int) -> RoutedConv: ...  # type: ignore[override]
 
 
-class RoutedNetwork(nn.Module):
-    """Images and tasks to logits.
-
-    The task is an argument, never hidden state, so threads and mixed batches cannot disturb each
-    other; :meth:`set_active_task` exists for single-threaded loops in the paper's style only.
-    """
-
-    mean: Tensor  # [domains, 3, 1, 1], in pixel values 0..255
-    std: Tensor
+class RoutedNetwork(TaskNetwork):
+    """One trunk; each task reads its own route through it."""
 
     def __init__(self, config: ModelConfig, routes: Sequence[Tensor | None] | None = None) -> None:
         """Weights are uninitialised where random: use :func:`build`.
@@ -52,9 +44,7 @@ class RoutedNetwork(nn.Module):
         Raises:
             ConfigError: unknown architecture, or routes that do not fit.
         """
-        super().__init__()
-        self.config = config
-        self.tasks = config.task_set
+        super().__init__(config)
         shapes = layer_shapes(config.backbone, _size(config))
         masks = _masks(config, shapes, routes)
         self.layers = RoutedLayers(
@@ -64,34 +54,13 @@ class RoutedNetwork(nn.Module):
         self.heads = TaskHeads(
             self.tasks, shapes[-1].units, config.head.embedding, config.generation_of
         )
-        mean, std, self.domain_of = domain_tables(config)
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
-        self._active_task: int | None = None
         self._trees: dict[tuple[torch.device, tuple[int, ...]], tuple[Branch, ...]] = {}
         self._layer_routes: list[LayerRoutes] | None = None
         self._computed_by: tuple[int, ...] | None = None
 
     def forward(self, images: Tensor, task: int | Tensor | None = None) -> Tensor:
-        """The reference: every unit is computed, then masked (paper, equation 1).
-
-        Args:
-            images: uint8 [N, H, W, 3].
-            task: one task index for the whole batch -> [N, outputs]; or int64 [N], row i answers
-                task[i] -> [N, max_outputs], padded with -inf. None: the task of
-                :meth:`set_active_task`.
-
-        Raises:
-            IndexError: a task index that this network does not have.
-            ValueError: images or a row vector of another shape or type.
-        """
-        chosen = self._check_task(self._active_task if task is None else task)
-        self.check_images(images)
-        if isinstance(chosen, Tensor) and chosen.shape != images.shape[:1]:
-            raise ValueError(
-                f"task is a vector of shape {list(chosen.shape)} for {len(images)} images; it must "
-                "name one task for each"
-            )
+        """The reference: every unit is computed, then masked (paper, equation 1)."""
+        chosen = self._asked(images, task)
         x = block_input = self.normalise(images, chosen)
         for layer in self.layers:
             block_input = x if layer.shape.begins_block else block_input
@@ -203,11 +172,6 @@ class RoutedNetwork(nn.Module):
         routed = [index for index, mask in enumerate(self.routes) if mask is not None]
         return first_of_stream(routed, [layer.shape.stream for layer in self.layers])
 
-    def set_active_task(self, task: int) -> None:
-        """The paper's interface: later ``forward(images)`` answers ``task``; single-threaded."""
-        self._check_task(task)
-        self._active_task = task
-
     @property
     def routes(self) -> list[Tensor | None]:
         """Per convolution: bool [tasks, units], or None where it is not routed."""
@@ -280,54 +244,6 @@ class RoutedNetwork(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.routes_changed()
-
-    def parameter_counts(self) -> dict[str, int]:
-        """Trainable parameters of the trunk and of all heads."""
-        heads = sum(p.numel() for p in self.heads.parameters())
-        return {"trunk": sum(p.numel() for p in self.parameters()) - heads, "heads": heads}
-
-    def normalise(self, images: Tensor, task: int | Tensor | None = None) -> Tensor:
-        """uint8 [N, H, W, 3] -> float [N, 3, H, W] less the mean, over the deviation.
-
-        Args:
-            task: whose domain's; int64 [N]: one for every image; None: the data set's.
-        """
-        self.check_images(images)
-        mean, std = self.mean[:1], self.std[:1]
-        if isinstance(task, Tensor) and len(self.mean) > 1:
-            domains = torch.tensor(self.domain_of, device=task.device)[task]
-            mean, std = self.mean[domains], self.std[domains]
-        elif isinstance(task, int):
-            domain = self.domain_of[task]
-            mean, std = self.mean[domain : domain + 1], self.std[domain : domain + 1]
-        return (images.permute(0, 3, 1, 2).to(mean.dtype) - mean) / std
-
-    def check_images(self, images: Tensor) -> None:
-        """Raises ValueError unless they are uint8 [N, H, W, 3] of the network's size."""
-        spec = self.config.preprocess
-        if images.ndim != 4 or images.dtype != torch.uint8 or tuple(images.shape[1:]) != (
-            spec.height, spec.width, 3,
-        ):  # fmt: skip
-            raise ValueError(
-                f"images must be uint8 [N, {spec.height}, {spec.width}, 3], got {images.dtype} "
-                f"{list(images.shape)}"
-            )
-
-    def _check_task(self, task: int | Tensor | None) -> int | Tensor:
-        if task is None:
-            raise ConfigError("no task: pass one to forward() or call set_active_task() first")
-        count = len(self.tasks)
-        if isinstance(task, int):
-            if not 0 <= task < count:
-                raise IndexError(f"task index {task}; this network has tasks 0 to {count - 1}")
-        elif task.dtype != torch.int64 or task.ndim != 1:
-            raise ValueError(
-                f"task must be one int or int64 [N], got {task.dtype} {list(task.shape)}"
-            )
-        elif task.numel() and not (int(task.min()) >= 0 and int(task.max()) < count):
-            wrong = task[(task < 0) | (task >= count)].tolist()
-            raise IndexError(f"task indices {wrong[:10]}; this network has tasks 0 to {count - 1}")
-        return task
 
 
 def build(

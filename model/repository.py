@@ -22,9 +22,9 @@ from model.bundle import Bundle, Parent, parse_manifest, read_bundle, write_bund
 from model.errors import BundleError, RepositoryError, UnknownModelError, UnknownVersionError
 from model.local_store import LocalStore
 from model.location import is_url, local_path
-from model.network import RoutedNetwork
 from model.remote_options import RemoteOptions
 from model.store import LATEST, BundleStore
+from model.task_network import TaskNetwork
 from model.version_names import is_model_name, is_version
 
 ABANDONED_AFTER_S = 24 * 3600.0
@@ -146,7 +146,7 @@ class Repository:
     def publish(
         self,
         name: str,
-        network: RoutedNetwork,
+        network: TaskNetwork,
         metrics: Mapping[str, Any],
         card: str,
         parent: int | None = None,
@@ -170,7 +170,7 @@ class Repository:
 
         def build(staging: Path) -> None:
             write_bundle(staging, network.config, network.state_dict(), metrics, card, link)
-            read_bundle(staging).network()
+            read_bundle(staging).any_network()
 
         return self._store.add(name, build, replaces)
 

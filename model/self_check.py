@@ -6,13 +6,13 @@ import math
 
 from model.decision import probabilities
 from model.forward import Forward
-from model.network import RoutedNetwork
 from model.rows import RowBatch
 from model.strategies import MaskedForward, sample_batch
+from model.task_network import TaskNetwork
 
 
 def largest_probability_difference(
-    forward: Forward, network: RoutedNetwork, batch: RowBatch | None = None
+    forward: Forward, network: TaskNetwork, batch: RowBatch | None = None
 ) -> float:
     """The largest |dp| over the rows of ``batch``: by default one random image, up to 4 tasks.
 

@@ -6,6 +6,9 @@ reference
 ``subnet``   what tasks share once per image, then each task's own units only (:mod:`model.plan`)
 ``auto``     whichever measures fastest on this machine (:mod:`model.auto_forward`)
 
+Networks with a trunk per task (:mod:`model.baselines.towers`) have nothing to mask or cut: what
+runs them whole goes by the name of ``masked``.
+
 All give the same numbers (within 1e-5 of a probability in float32), and no row's answer depends on
 the other rows of its batch.
 """
@@ -20,10 +23,12 @@ import torch
 from torch import Tensor
 
 from model.auto_forward import AutoForward
+from model.errors import ConfigError
 from model.forward import Forward
 from model.network import RoutedNetwork
 from model.rows import RowBatch
 from model.subnet_forward import SubnetForward
+from model.task_network import TaskNetwork
 from model.upload import upload
 from model.weight_cache import WeightCache
 
@@ -40,7 +45,7 @@ class MaskedForward:
     kernels = "pytorch"
 
     def __init__(
-        self, network: RoutedNetwork, device: torch.device, dtype: torch.dtype = torch.float32
+        self, network: TaskNetwork, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> None:
         self._network, self._device, self._dtype = network.eval().to(device), device, dtype
 
@@ -54,6 +59,32 @@ class MaskedForward:
             with _precision(self._device, self._dtype):
                 answered = self._network(chosen, task)
             logits[rows, : answered.shape[1]] = answered.float().cpu()
+        return logits
+
+    def close(self) -> None:
+        """There is nothing to stop."""
+
+
+class StitchedForward:
+    """The rows' distinct images once through all stitched towers, whatever tasks are asked."""
+
+    name: Strategy = "masked"
+    kernels = "pytorch"
+
+    def __init__(
+        self, network: TaskNetwork, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self._network, self._device, self._dtype = network.eval().to(device), device, dtype
+
+    @torch.inference_mode()
+    def __call__(self, batch: RowBatch) -> Tensor:
+        logits = torch.full((len(batch), self._network.tasks.max_outputs), -math.inf)
+        asked = torch.unique(batch.task_index).tolist()
+        with _precision(self._device, self._dtype):
+            answers = self._network.forward_tasks(upload(batch.images, self._device), asked)
+        for task, answered in zip(asked, answers, strict=True):
+            rows = (batch.task_index == task).nonzero().flatten()
+            logits[rows, : answered.shape[1]] = answered.float().cpu()[batch.image_index[rows]]
         return logits
 
     def close(self) -> None:
@@ -99,7 +130,7 @@ class MixedForward:
 
 
 def make_forward(
-    network: RoutedNetwork,
+    network: TaskNetwork,
     strategy: Strategy | Literal["auto"],
     device: torch.device | str = "cpu",
     *,
@@ -119,8 +150,13 @@ def make_forward(
         native: whether ``subnet`` may use compiled kernels (:mod:`model.native`).
         compiled: whether it uses ``torch.compile`` where it has none.
         acceptable: whether ``auto`` may take a strategy instead of ``subnet``.
+
+    Raises:
+        ConfigError: a strategy that cuts routes out of a network that has none.
     """
     place = torch.device(device)
+    if not isinstance(network, RoutedNetwork):
+        return _whole_forward(network, strategy, place, dtype)
     makers: dict[Strategy, Callable[[], Forward]] = {
         "subnet": lambda: SubnetForward(
             network,
@@ -140,7 +176,25 @@ def make_forward(
     return AutoForward(candidates, sample_batch(network, tasks=_AUTO_TASKS), acceptable)
 
 
-def sample_batch(network: RoutedNetwork, images: int = 1, tasks: int = 40) -> RowBatch:
+def _whole_forward(
+    network: TaskNetwork, strategy: str, device: torch.device, dtype: torch.dtype
+) -> Forward:
+    """What runs a network without routes."""
+    family = network.config.family
+    if strategy not in ("auto", "masked"):
+        raise ConfigError(
+            f"strategy is {strategy!r} and the model's family is {family!r}: every task has a "
+            "trunk of its own, so there are no routes to mix or cut; set strategy to 'auto' or "
+            "'masked'",
+            strategy=strategy,
+            family=family,
+        )
+    if family == "cross_stitch":
+        return StitchedForward(network, device, dtype)
+    return MaskedForward(network, device, dtype)
+
+
+def sample_batch(network: TaskNetwork, images: int = 1, tasks: int = 40) -> RowBatch:
     """Random images, each asked for the first ``tasks`` tasks: for warm-up and measurement."""
     spec = network.config.preprocess
     generator = torch.Generator().manual_seed(0)

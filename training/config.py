@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from model.config import (
     AdapterKind,
     BackboneConfig,
+    Family,
     HeadConfig,
     KeepSchedule,
     ModelConfig,
@@ -72,6 +73,15 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    family: Family = Field(
+        description="routed: one trunk for all tasks; single_task: a trunk for every task; "
+        "cross_stitch: the same, stitched behind every pooling stage (both: routed_layers none)"
+    )
+    memory_limit_gb: float = Field(
+        ge=0,
+        description="families single_task, cross_stitch: refuse what takes more to train, "
+        "activations not counted; 0: no limit",
+    )
     arch: str = Field(
         description="backbone: vgg11, vgg13, vgg16, vgg19, small_cnn, each also with _bn; "
         "resnet18, resnet26, resnet50"
@@ -157,14 +167,24 @@ class ModelSettings(BaseModel):
         return HeadConfig(embedding=self.embedding)
 
     def network(self, tasks: tuple[Task, ...], preprocess: PreprocessConfig) -> ModelConfig:
-        """The model that these settings describe, for these tasks."""
-        return ModelConfig(
+        """The model that these settings describe, for these tasks.
+
+        Raises:
+            ConfigError: its trunks do not fit into ``memory_limit_gb``.
+        """
+        config = ModelConfig(
+            family=self.family,
             backbone=self.backbone(),
             routing=self.routing(),
             head=self.head(),
             preprocess=preprocess,
             tasks=tasks,
         )
+        if self.family != "routed":
+            from model.baselines.memory import check_fits  # imports PyTorch
+
+            check_fits(config, self.memory_limit_gb * 1e9, "setting 'memory_limit_gb'")
+        return config
 
 
 class TrainSettings(ModelSettings):
@@ -202,7 +222,8 @@ class TrainSettings(ModelSettings):
         ge=0,
         lt=1,
         description="scheme saliency: share of the run (steps and time limit) that trains all "
-        "tasks without routes first; 0: choose routes from what init_from has learnt",
+        "tasks without routes first; 0: choose routes from what init_from has learnt. Family "
+        "cross_stitch: share that trains every tower for itself first",
     )
     saliency_images: int = Field(
         ge=1, description="scheme saliency: training images from which routes are chosen"
@@ -220,13 +241,16 @@ class TrainSettings(ModelSettings):
     )
     routed_lr_factor: float = Field(
         ge=0,
-        description="scheme saliency: times lr, the peak learning rate within routes, whose "
-        "schedule begins anew; 0: one schedule over the whole run",
+        description="behind the shared start: times lr, the peak learning rate, whose schedule "
+        "begins anew; 0: one schedule over the whole run",
     )
     epochs: float = Field(gt=0, description="passes over the training images")
     batch_size: int = Field(ge=2, description="images per step")
     lr: float = Field(gt=0, description="learning rate at its peak")
     optimiser: Literal["sgd", "adamw"] = Field(description="sgd with momentum, or adamw")
+    stitch_lr_factor: float = Field(
+        gt=0, description="family cross_stitch: times lr, the learning rate of the stitches"
+    )
     momentum: float = Field(ge=0, lt=1, description="SGD momentum")
     nesterov: bool = Field(description="SGD with Nesterov momentum")
     weight_decay: float = Field(ge=0, description="of weights; never of biases and batch norm")
@@ -329,6 +353,11 @@ class TrainSettings(ModelSettings):
             )
         return self
 
+    @property
+    def starts_apart(self) -> bool:
+        """Whether the run's first part is without its routes, or stitches, yet."""
+        return self.scheme == "saliency" or self.family == "cross_stitch"
+
     @field_validator("positive_weight_limit")
     @classmethod
     def _factor(cls, value: float) -> float:
@@ -339,5 +368,8 @@ class TrainSettings(ModelSettings):
 
 # What may differ between a run and its resumption without changing its result.
 RESUMABLE_CHANGES = frozenset(
-    {"time_limit_s", "checkpoint_interval_s", "max_unreadable_share", "tensorboard_dir"}
-)
+    {
+        "time_limit_s", "checkpoint_interval_s", "max_unreadable_share", "tensorboard_dir",
+        "memory_limit_gb",
+    }
+)  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 
-from model.network import RoutedNetwork
+from model.task_network import TaskNetwork
 from training.decoding import ImageSet
 from training.errors import SettingsError
 from training.evaluation import evaluate
@@ -65,7 +65,7 @@ class Curves:
         for name, value in points.items():
             self._add(f"training/{name}", value, step)
 
-    def epoch(self, network: RoutedNetwork, step: int) -> None:
+    def epoch(self, network: TaskNetwork, step: int) -> None:
         """The validation figures of ``network``, which stays in the mode it is in."""
         if not len(self._images):
             return

@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.network import RoutedNetwork
+from model.task_network import TaskNetwork
 from training.augmentation import Part
 from training.errors import DataError, ProcessLostError, SettingsError
 from training.sources import MISSING
@@ -117,7 +117,7 @@ class Processes:
         told = self.gather(torch.tensor([elapsed_s, float(stop)], dtype=torch.float64)).cpu()
         return float(told[0, 0]), bool(told[:, 1].any())
 
-    def copy_network(self, network: RoutedNetwork) -> None:
+    def copy_network(self, network: TaskNetwork) -> None:
         """Weights, statistics and routes of rank 0 in place of this process's."""
         if self.count == 1:
             return

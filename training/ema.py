@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from model.network import RoutedNetwork
+from model.task_network import TaskNetwork
 
 
 class AveragedWeights:
     """``average = decay * average + (1 - decay) * weight`` after every step."""
 
-    def __init__(self, network: RoutedNetwork, decay: float) -> None:
+    def __init__(self, network: TaskNetwork, decay: float) -> None:
         """Starts from the present weights; ``decay`` lies between 0 and 1."""
         self._decay = decay
         self._averages = {
@@ -26,7 +26,7 @@ class AveragedWeights:
         }
 
     @torch.no_grad()
-    def update(self, network: RoutedNetwork, step: int) -> None:
+    def update(self, network: TaskNetwork, step: int) -> None:
         """Take in the weights after step ``step``, counted from 0.
 
         Early on the average is over fewer steps, so that where the run began is forgotten:
@@ -38,7 +38,7 @@ class AveragedWeights:
         average_into(list(self._averages.values()), parameters, 0)
 
     @torch.no_grad()
-    def copy_to(self, network: RoutedNetwork) -> None:
+    def copy_to(self, network: TaskNetwork) -> None:
         """Replace the network's weights by the averages."""
         for name, parameter in network.named_parameters():
             parameter.copy_(self._averages[name])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.decision import Floats
-from model.network import RoutedNetwork
+from model.task_network import TaskNetwork
 from model.tasks import Task, TaskSet
 from training.bootstrap import RESAMPLES, Intervals, bootstrap
 from training.decoding import ImageSet
@@ -56,7 +56,7 @@ class Evaluation:
 
 
 def evaluate(
-    network: RoutedNetwork,
+    network: TaskNetwork,
     images: ImageSet,
     split: str,
     progress: ProgressDisplay,

@@ -34,11 +34,14 @@ Advance = Callable[[str, int, int], None]
 
 
 def start_config(settings: TrainSettings, config: ModelConfig) -> ModelConfig:
-    """The network that training starts with: one without routes where it is to choose them.
+    """The network that training starts with: without routes where it is to choose them, towers
+    apart where it is to stitch them.
 
     Raises:
         ConfigError: a target cost that no routes reach.
     """
+    if config.family == "cross_stitch":
+        return config.replace(family="single_task")
     routing = config.routing
     if routing.scheme != "saliency":
         return config

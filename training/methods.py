@@ -1,7 +1,7 @@
 """What ``python -m training compare`` compares: each method a recipe and the settings that make it.
 
 The table is all there is to a method. A further one is a further entry; where it needs a network or
-a trainer that the settings cannot name yet, those come first.
+a trainer that the settings cannot name yet, those come first (:mod:`model.baselines`).
 """
 
 from __future__ import annotations
@@ -36,6 +36,11 @@ class Method:
     network_per_task: bool = False
     """Each task has a network, and an equal part of the budget, of its own."""
 
+    @property
+    def staged(self) -> bool:
+        """Whether its runs may have parts, so that settings of a start and a stage play a part."""
+        return self.routed or self.defining.get("family") == "cross_stitch"
+
     def settings(self, given: Values, config: str | None = None) -> TrainSettings:
         """This method's settings under a person's: recipe < ``config`` < ``given`` < defining.
 
@@ -56,6 +61,8 @@ class Method:
 
 
 _UNROUTED = {"scheme": "independent", "routed_layers": "none", "keep": 1.0, "sampler": "all"}
+_TOWERS = _UNROUTED | {"family": "single_task"}
+_MODULATED = {"scheme": "independent", "keep": 1.0}
 _ALGORITHM_1 = {"routed_layers": "all", "sampler": "paper", "tasks_per_step": 1}
 
 _LISTED = (
@@ -101,20 +108,48 @@ _LISTED = (
     ),
     Method(
         "modulation",
-        "the modulation module: no routes, a learned scale for every task of the last two layers' "
+        "late modulation: no routes, a learned scale for every task of the last two layers' "
         "channels",
         recipe="evidence",
-        defining={
-            "scheme": "independent",
-            "routed_layers": "last:2",
-            "keep": 1.0,
-            "modulation": "scale",
-        },
+        defining=_MODULATED | {"routed_layers": "last:2", "modulation": "scale"},
+        keeps=False,
+    ),
+    Method(
+        "modulation-shift",
+        "late feature-wise linear modulation: the same with a scale and a shift",
+        recipe="evidence",
+        defining=_MODULATED | {"routed_layers": "last:2", "modulation": "scale_shift"},
+        keeps=False,
+    ),
+    Method(
+        "modulation-module",
+        "the modulation module (Zhao et al., 2018): a learned scale for every task of the channels "
+        "of all layers",
+        recipe="evidence",
+        defining=_MODULATED | {"routed_layers": "all", "modulation": "scale"},
+        keeps=False,
+    ),
+    Method(
+        "cross-stitch",
+        "cross-stitch networks (Misra et al., 2016): a trunk per task, trained alone for half of "
+        "the run, then mixed behind every pooling stage by matrices whose rows sum to one",
+        recipe="cross_stitch",
+        defining=_TOWERS | {"family": "cross_stitch"},
+        routed=False,
+        keeps=False,
+    ),
+    Method(
+        "single-task",
+        "a trunk per task in one network, nothing shared but the images of a step",
+        recipe="evidence",
+        defining=_TOWERS,
+        routed=False,
         keeps=False,
     ),
     Method(
         "single",
-        "a network per task, each with an equal part of the budget",
+        "single-task as networks of their own, one after the other, each with an equal part of the "
+        "budget",
         recipe="evidence",
         defining=_UNROUTED,
         routed=False,
@@ -124,9 +159,9 @@ _LISTED = (
 )
 
 METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method in _LISTED})
-_ONLY_ASKED = ("modulation", "single")
-DEFAULT_METHODS = tuple(name for name in METHODS if name not in _ONLY_ASKED)
-"""A network per task costs as many passes as there are tasks: only where it is asked for; so is
+ALIASES: Mapping[str, str] = MappingProxyType({"hard-sharing": "shared"})
+DEFAULT_METHODS = ("shared", "paper", "partition", "random-late", "evidence", "evidence-all")
+"""A trunk per task costs as many passes as there are tasks: only where it is asked for; so is
 modulation, which costs every task all units of its layers."""
 
 
@@ -136,9 +171,10 @@ def choose_methods(names: Sequence[str]) -> tuple[Method, ...]:
     Raises:
         SettingsError: no such method; names those that there are.
     """
-    unknown = [name for name in names if name not in METHODS]
+    named = [ALIASES.get(name, name) for name in names]
+    unknown = [name for name in named if name not in METHODS]
     if unknown:
         raise SettingsError(
             f"--methods: there is no method {unknown[0]!r}; there are {', '.join(METHODS)}"
         )
-    return tuple(METHODS[name] for name in dict.fromkeys(names))
+    return tuple(METHODS[name] for name in dict.fromkeys(named))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from model.assembly import own_names
 from model.batch_norm import BatchNorm
 from model.network import RoutedNetwork
+from model.task_network import TaskNetwork
 from training.config import TrainSettings
 
 _WARM_UP = 0.2
@@ -19,17 +20,21 @@ _START = 0.04
 """Where a one-cycle run starts, as a share of the peak."""
 
 
-def make_optimiser(network: RoutedNetwork, settings: TrainSettings) -> torch.optim.Optimizer:
+def make_optimiser(network: TaskNetwork, settings: TrainSettings) -> torch.optim.Optimizer:
     """SGD with momentum (paper, section 4.3) or AdamW; weight decay on weights only.
 
     With ``freeze`` "shared" of what belongs to single tasks alone; nothing else gets gradients.
     """
-    if settings.freeze == "shared":
+    if settings.freeze == "shared" and isinstance(network, RoutedNetwork):
         freeze_shared(network)
     weights: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
+    stitches: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
+            continue
+        if name.startswith("stitches."):
+            stitches.append(parameter)
             continue
         # Decaying a batch-norm scale or a bias only shifts what the next layer makes up for.
         decayed = name.endswith("weight") and ".norm." not in name
@@ -38,6 +43,9 @@ def make_optimiser(network: RoutedNetwork, settings: TrainSettings) -> torch.opt
         {"params": weights, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
+    if stitches:
+        factor = settings.stitch_lr_factor
+        groups.append({"params": stitches, "weight_decay": 0.0, "lr_factor": factor})
     if settings.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=settings.lr)
     return torch.optim.SGD(
@@ -87,6 +95,6 @@ def learning_rate(settings: TrainSettings, progress: float) -> float:
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group the same rate."""
+    """Give every parameter group the same rate, but for its own factor where it has one."""
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("lr_factor", 1.0)

@@ -2,7 +2,8 @@
 
 A run whose routes are drawn has one phase. One whose routes come from evidence (scheme "saliency")
 has two: every label of every image without routing, then the settings' own sampler within routes,
-which are chosen in one or more stages. Each phase has its share of the steps and of the time limit;
+which are chosen in one or more stages. So has one of cross-stitch networks: towers each for itself,
+then stitched. Each phase has its share of the steps and of the time limit;
 its learning rate runs down at its end, or once over both phases (``routed_lr_factor`` 0).
 """
 
@@ -135,7 +136,7 @@ def _phases(
         else DomainSampler(domains, settings.batch_size, settings.seed)
     )
     planned = max(1, round(settings.epochs * sampler.steps_per_epoch))
-    if settings.scheme != "saliency":
+    if not settings.starts_apart:
         only = Budget(planned, settings.time_limit_s)
         return (Phase(sampler, settings.compute, 1.0, 0, only),)
     start = min(math.ceil(settings.shared_start * planned), max(1, planned - 1))
@@ -143,7 +144,7 @@ def _phases(
         sampler,
         settings.compute,
         settings.routed_lr_factor or 1.0,
-        settings.keep_stages,
+        settings.keep_stages if settings.scheme == "saliency" else 1,
         Budget(max(1, planned - start), settings.time_limit_s),
     )
     if not start:

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from model.decision import Floats, probabilities
-from model.network import RoutedNetwork
 from model.preprocess import Pixels
+from model.task_network import TaskNetwork
 from model.tasks import Task
 from training.domains import find_domains
 from training.sources import Labels
@@ -19,7 +19,7 @@ BATCH_SIZE = 128
 
 
 def predict_logits(
-    network: RoutedNetwork,
+    network: TaskNetwork,
     pixels: Pixels,
     batch_size: int = BATCH_SIZE,
     advance: Callable[[int, int], None] = lambda done, total: None,
@@ -67,7 +67,7 @@ def _asked(
 
 
 def predict(
-    network: RoutedNetwork,
+    network: TaskNetwork,
     pixels: Pixels,
     batch_size: int = BATCH_SIZE,
     advance: Callable[[int, int], None] = lambda done, total: None,

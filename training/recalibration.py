@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from model.batch_norm import BatchNorm
-from model.network import RoutedNetwork
 from model.preprocess import Pixels
+from model.task_network import TaskNetwork
 from training.domains import Domains
 from training.samplers import Batch
 from training.sources import Labels
@@ -28,7 +28,7 @@ SHARED_BATCHES = 50
 
 
 def recalibrate(
-    network: RoutedNetwork,
+    network: TaskNetwork,
     pixels: Pixels,
     batches: int,
     batch_size: int,
@@ -82,7 +82,7 @@ def _batches(
 
 
 def refresh_shared(
-    network: RoutedNetwork,
+    network: TaskNetwork,
     pixels: Pixels,
     batches: Iterable[Batch],
     compute: Compute,

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.decision import Floats
-from model.network import RoutedNetwork
 from model.preprocess import Pixels
+from model.task_network import TaskNetwork
 from model.tasks import Task
 from training.bootstrap import Intervals
 from training.decoding import ImageSet
@@ -58,7 +58,7 @@ class Mistake:
 
 def write_report(
     title: str,
-    network: RoutedNetwork,
+    network: TaskNetwork,
     images: ImageSet,
     evaluation: Evaluation,
     with_images: bool = True,
@@ -129,7 +129,7 @@ def _number(value: float | int | None) -> str:
     return "–" if value is None else f"{value:d}" if isinstance(value, int) else f"{value:.3f}"
 
 
-def _routes(network: RoutedNetwork) -> list[str]:
+def _routes(network: TaskNetwork) -> list[str]:
     """Overlap of routes over all routed layers; nothing where no layer is routed."""
     masks = [mask.cpu().numpy() for mask in network.routes if mask is not None]
     if not masks:

@@ -36,7 +36,7 @@ def roll_back(repository: Repository, name: str, version: int | None = None) -> 
     target = version if version is not None else _replaced_by(repository, name, latest)
     if target == latest:
         raise RepositoryError(f"version {target} of {name} is the latest already", model=name)
-    repository.read(name, target).network()  # damaged ones are refused before anybody follows
+    repository.read(name, target).any_network()  # damaged ones are refused before anybody follows
     repository.set_latest(name, target)
     return latest, target
 

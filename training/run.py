@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from model.network import RoutedNetwork, build
+from model.families import build, unfilled
 from model.repository import Repository
+from model.task_network import TaskNetwork
 from model.tasks import TaskSet
 from training.calibration import calibrated
 from training.card import model_card
@@ -83,7 +84,7 @@ class Published:
 class Candidate:
     """A trained and evaluated network, to be published or not."""
 
-    network: RoutedNetwork
+    network: TaskNetwork
     images: ImageSet
     """The held-out images that it was evaluated on."""
     evaluation: Evaluation
@@ -237,7 +238,7 @@ def _state_file(request: TrainRequest, processes: Processes) -> StateFile:
     return StateFile(request.state_folder or repository.workspace(request.name) / STATE_FOLDER)
 
 
-def _network(settings: TrainSettings, dataset: Dataset, images: ImageSet) -> RoutedNetwork:
+def _network(settings: TrainSettings, dataset: Dataset, images: ImageSet) -> TaskNetwork:
     """With random weights, and normalisation as the training images want it."""
     spec = measured(settings.preprocess(), images.pixels)
     tasks = tuple(dataset.tasks)
@@ -250,7 +251,7 @@ def _network(settings: TrainSettings, dataset: Dataset, images: ImageSet) -> Rou
 def _trainer(
     request: TrainRequest,
     dataset: Dataset,
-    network: RoutedNetwork,
+    network: TaskNetwork,
     images: ImageSet,
     state_file: StateFile,
     processes: Processes,
@@ -271,9 +272,7 @@ def _trainer(
     return trainer
 
 
-def _finished(
-    trainer: Trainer, splits: Mapping[Split, ImageSet], console: Console
-) -> RoutedNetwork:
+def _finished(trainer: Trainer, splits: Mapping[Split, ImageSet], console: Console) -> TaskNetwork:
     """The trained network with its final batch-norm statistics and thresholds."""
     settings, network, val = trainer.settings, trainer.network, splits["val"]
     by_domain = settings.sampler == "domains"
@@ -297,7 +296,7 @@ def _finished(
     tasks = calibrated(network.tasks, logits, val.labels, settings.calibration)
     predictions = task_probabilities(tasks, logits)
     tasks = with_thresholds(tasks, predictions, val.labels, settings.threshold_objective)
-    chosen = RoutedNetwork(network.config.replace(tasks=tasks)).to(trainer.device)
+    chosen = unfilled(network.config.replace(tasks=tasks)).to(trainer.device)
     chosen.load_state_dict(network.state_dict())
     return chosen.eval()
 

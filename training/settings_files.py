@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 import training
+from model.tasks import Task
 from training.config import ModelSettings, TrainSettings
 from training.errors import SettingsError
 
@@ -56,9 +57,9 @@ def _check_network(settings: ModelSettings) -> None:
     from model.backbones import layer_shapes  # imports PyTorch
     from model.routes import keep_by_layer
 
-    settings.preprocess()
     settings.head()
     layers = layer_shapes(settings.backbone(), settings.image_size)
+    settings.network((Task(name="any"),), settings.preprocess())
     routing = settings.routing()
     keep_by_layer(routing, len(layers), [layer.stream for layer in layers])
     if (

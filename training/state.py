@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from model.network import RoutedNetwork
+from model.task_network import TaskNetwork
 from training.ema import AveragedWeights
 from training.errors import StateError
 
@@ -63,7 +63,7 @@ class StateFile:
     def save(
         self,
         state: RunState,
-        network: RoutedNetwork,
+        network: TaskNetwork,
         optimiser: torch.optim.Optimizer,
         averaged: AveragedWeights | None = None,
     ) -> None:
@@ -125,7 +125,7 @@ class StateFile:
 
     def load(
         self,
-        network: RoutedNetwork,
+        network: TaskNetwork,
         optimiser: torch.optim.Optimizer,
         averaged: AveragedWeights | None = None,
     ) -> RunState:

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from model.network import RoutedNetwork
+from model.task_network import TaskNetwork
 from training.losses import PLAIN, LossShape, masked_loss
 from training.sources import MISSING
 
@@ -17,10 +17,13 @@ Precision = Literal["float32", "bfloat16"]
 
 
 def task_logits(
-    network: RoutedNetwork, images: Tensor, tasks: Sequence[int], compute: Compute
+    network: TaskNetwork, images: Tensor, tasks: Sequence[int], compute: Compute
 ) -> list[Tensor]:
-    """Logits [N, outputs] of every task for every image; both ways give the same gradients."""
-    if compute == "cut":
+    """Logits [N, outputs] of every task for every image; both ways give the same gradients.
+
+    A network without routes has nothing to mask.
+    """
+    if compute == "cut" or not network.routes:
         return network.forward_tasks(images, tasks)
     return [network(images, task) for task in tasks]
 
@@ -60,7 +63,7 @@ def labelled_logits(
 
 
 def step_loss(
-    network: RoutedNetwork,
+    network: TaskNetwork,
     images: Tensor,
     labels: Tensor,
     tasks: Sequence[int],

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from model.batch_norm import BatchNorm
-from model.network import RoutedNetwork
+from model.task_network import TaskNetwork
 from training.distributed import Processes
 
 
 @contextlib.contextmanager
-def one_batch(network: RoutedNetwork, processes: Processes) -> Iterator[None]:
+def one_batch(network: TaskNetwork, processes: Processes) -> Iterator[None]:
     """While entered, forward passes in training mode take the shares of all processes as one batch.
 
     All processes must run the same passes, backward as well.

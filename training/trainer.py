@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from model.network import RoutedNetwork
+from model.task_network import TaskNetwork
 from training.augmentation import augment
 from training.balance import LabelBalance
 from training.config import TrainSettings
@@ -21,13 +21,13 @@ from training.domain_sampler import check_domain_steps
 from training.domains import find_domains
 from training.ema import AveragedWeights
 from training.errors import RunInterruptedError
-from training.evidence import choose_routes, make_room, set_chosen
 from training.interruption import StopRequest
 from training.losses import loss_shape
 from training.optimisation import clip_gradients, make_optimiser, set_learning_rate
 from training.phases import Phases
 from training.progress import ProgressDisplay
 from training.samplers import Batch, Sampler, step_generator
+from training.stages import begin_stage, follow_routes, make_room
 from training.state import RunState, StateFile
 from training.steps import step_loss
 from training.synchronised_norm import one_batch
@@ -45,8 +45,9 @@ class Trainer:
     saved before and after.
     """
 
-    network: RoutedNetwork
-    """Of :func:`training.evidence.start_config`; routed in place where training chooses routes."""
+    network: TaskNetwork
+    """Of :func:`training.evidence.start_config`; changed in place where a stage of the run begins
+    (:mod:`training.stages`)."""
     settings: TrainSettings
     images: ImageSet
     state_file: StateFile
@@ -91,11 +92,11 @@ class Trainer:
             state = state_file.peek()
             self.phases.restore(state.phases or {"steps": [state.total_steps]})
             if self.phases.stage:
-                make_room(self.network, self.settings.routing())
+                make_room(self.network, self.settings)
                 self._start_optimiser()
             state_file.load(self.network, self.optimiser, self.averaged)
         if self.phases.stage:
-            set_chosen(self.network, self.settings.routing(), self.network.routes)
+            follow_routes(self.network, self.settings)
         self.step, self.elapsed_s = state.step, state.elapsed_s
 
     def save(self, file: StateFile | None = None) -> None:
@@ -146,7 +147,7 @@ class Trainer:
         self.save()
 
     def _enter_stage(self, stage: int, started: float, progress: ProgressDisplay) -> None:
-        """Choose the routes of ``stage``, unless that is done; to be interrupted at any moment."""
+        """Begin ``stage``, unless that is done; to be interrupted at any moment."""
         if stage == self.phases.stage:
             return
         self.save()
@@ -159,12 +160,12 @@ class Trainer:
             if self.stop.requested:
                 raise self._interrupted()  # what was saved is from before this stage
 
-        choose_routes(
+        begin_stage(
             self.network, self.settings, self.images, stage / self.phases.last_stage, advance
         )
         if self.processes.count > 1:  # other machines may round otherwise, and choose otherwise
             self.processes.copy_network(self.network)
-            set_chosen(self.network, self.settings.routing(), self.network.routes)
+            follow_routes(self.network, self.settings)
         self.network.train()
         # Gradients and weights of before say little about a network with other routes.
         self._start_optimiser()

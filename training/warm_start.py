@@ -6,8 +6,8 @@ What fits is copied, layer by layer; routes stay those of the new network.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from model.adapters import Adapter
+from model.baselines.towers import TowerNetwork
 from model.batch_norm import BatchNorm
 from model.bundle import MANIFEST, Bundle, read_bundle
 from model.conv_layer import RoutedConv
@@ -25,6 +26,7 @@ from model.location import is_url, local_path, split_model
 from model.modulation import Modulation
 from model.network import RoutedNetwork
 from model.repository import Repository
+from model.task_network import TaskNetwork
 from model.version_names import is_version
 from training.errors import SettingsError
 
@@ -57,20 +59,30 @@ class WarmStart:
 
     location: str
     layers: tuple[SourceLayer, ...]
+    """Empty where the bundle has a trunk per task."""
     bundle: Bundle | None = None
+    towers: Mapping[str, tuple[SourceLayer, ...]] = field(default_factory=dict)
+    """By task, where the bundle has a trunk per task."""
 
     @torch.no_grad()
-    def apply(self, network: RoutedNetwork) -> str:
+    def apply(self, network: TaskNetwork) -> str:
         """Copy what fits into ``network``.
 
         Returns:
             A sentence about what was copied and what was not.
 
         Raises:
-            SettingsError: nothing fits.
+            SettingsError: nothing fits, or a trunk per task for a network with one trunk.
         """
+        if self.towers and isinstance(network, RoutedNetwork):
+            raise SettingsError(
+                f"setting 'init_from' is {self.location!r}, which has a trunk for every task; a "
+                "routed network has one for all: begin with a bundle of family 'routed'"
+            )
         problems = [
-            self._copy_layer(index, layer, network) for index, layer in enumerate(network.layers)
+            self._copy_layer(index, layer, source, network)
+            for trunk, source in self._trunks(network)
+            for index, layer in enumerate(trunk)
         ]
         heads = self._copy_heads(network)
         left = [f"layer {index} ({why})" for index, why in enumerate(problems) if why]
@@ -86,11 +98,27 @@ class WarmStart:
         )
         return f"{text}; not copied: {'; '.join(left)}" if left else text
 
-    def _copy_layer(self, index: int, layer: RoutedConv, network: RoutedNetwork) -> str:
-        """Why layer ``index`` could not be copied; empty where it was."""
-        if index >= len(self.layers):
-            return f"the source has {len(self.layers)}"
-        source, weight = self.layers[index], layer.conv.weight
+    def _trunks(
+        self, network: TaskNetwork
+    ) -> Iterator[tuple[Sequence[RoutedConv], Sequence[SourceLayer]]]:
+        """Trunks to fill, and what with: towers from the same task's, or all from one trunk."""
+        if isinstance(network, RoutedNetwork):
+            yield list(network.layers), self.layers
+        elif isinstance(network, TowerNetwork):
+            for task, tower in zip(network.tasks, network.towers, strict=True):
+                yield list(tower), self.towers.get(task.name, self.layers)
+
+    def _copy_layer(
+        self,
+        index: int,
+        layer: RoutedConv,
+        layers: Sequence[SourceLayer],
+        network: TaskNetwork,
+    ) -> str:
+        """Why layer ``index`` of a trunk could not be copied; empty where it was."""
+        if index >= len(layers):
+            return f"the source has {len(layers)}"
+        source, weight = layers[index], layer.conv.weight
         if source.weight.shape != weight.shape:
             return f"{list(source.weight.shape)} there, {list(weight.shape)} here"
         if source.norm is not None and layer.norm is None:
@@ -119,16 +147,16 @@ class WarmStart:
             layer.conv.bias.copy_(source.bias)
         return ""
 
-    def _rows(self, network: RoutedNetwork) -> list[int | None]:
+    def _rows(self, network: TaskNetwork) -> list[int | None]:
         """For each task, the row that it had in a bundle's tables by task."""
         known = {} if self.bundle is None else _positions(self.bundle)
         return [known.get(task.name) for task in network.tasks]
 
-    def _copy_heads(self, network: RoutedNetwork) -> int:
+    def _copy_heads(self, network: TaskNetwork) -> int:
         """Heads of tasks that the bundle has under the same name with the same classes."""
         if self.bundle is None:
             return 0
-        there, known, copied = self.bundle.network().heads, _positions(self.bundle), 0
+        there, known, copied = self.bundle.any_network().heads, _positions(self.bundle), 0
         here = network.heads
         if _head_shapes(there) != _head_shapes(here):
             return 0
@@ -136,13 +164,7 @@ class WarmStart:
             other = known.get(task.name)
             if other is None or self.bundle.config.tasks[other].classes != task.classes:
                 continue
-            for name, value in here.named_parameters():
-                source = there.get_parameter(name)
-                if name.startswith("embed"):
-                    value[position].copy_(source[other])
-                else:
-                    start, begin = here.starts[position], there.starts[other]
-                    value[start : start + task.outputs].copy_(source[begin : begin + task.outputs])
+            here.copy_task(position, there, other)
             copied += 1
         return copied
 
@@ -216,7 +238,7 @@ def read_warm_start(location: str) -> WarmStart:
     """
     if is_url(location):
         bundle = _published(location)
-        return WarmStart(location, _bundle_layers(bundle.network()), bundle)
+        return _of_bundle(location, bundle)
     path = local_path(location)
     if path.is_file() and path.suffix in _WEIGHTS:
         return WarmStart(location, _torchvision_layers(location, _read_weights(path)))
@@ -229,7 +251,18 @@ def read_warm_start(location: str) -> WarmStart:
             f"setting 'init_from' is {location!r}: no bundle (REPOSITORY/NAME or "
             f"REPOSITORY/NAME/VERSION) and no weights file ({', '.join(_WEIGHTS)}) is there"
         )
-    return WarmStart(location, _bundle_layers(bundle.network()), bundle)
+    return _of_bundle(location, bundle)
+
+
+def _of_bundle(location: str, bundle: Bundle) -> WarmStart:
+    network = bundle.any_network()
+    if isinstance(network, RoutedNetwork):
+        return WarmStart(location, _source_layers(network.layers), bundle)
+    towers = {}
+    if isinstance(network, TowerNetwork):
+        trunks = zip(network.tasks, network.towers, strict=True)
+        towers = {task.name: _source_layers(tower) for task, tower in trunks}
+    return WarmStart(location, (), bundle, towers)
 
 
 def _published(url: str) -> Bundle:
@@ -318,7 +351,7 @@ def _norm_behind(bias: Tensor | None, norm: Mapping[str, Tensor]) -> dict[str, T
     }
 
 
-def _bundle_layers(network: RoutedNetwork) -> tuple[SourceLayer, ...]:
+def _source_layers(layers: Iterable[RoutedConv]) -> tuple[SourceLayer, ...]:
     return tuple(
         SourceLayer(
             layer.conv.weight,
@@ -329,7 +362,7 @@ def _bundle_layers(network: RoutedNetwork) -> tuple[SourceLayer, ...]:
             _shortcut(layer),
             None if layer.adapter is None else layer.adapter.state_dict(),
         )
-        for layer in network.layers
+        for layer in layers
     )
 
 

@@ -55,7 +55,7 @@ class RepositoryLoader(ModelSource):
         start = time.monotonic()
         bundle = self._repository.read(self._name, published.version)
         _check_finite(bundle)
-        network = bundle.network()
+        network = bundle.any_network()
         options = self._options
         forward = make_forward(
             network,

@@ -167,12 +167,15 @@ def test_others_start_from_what_the_main_process_has(tmp_path: Path) -> None:
         one = trainer(tmp_path, processes)
         if not processes.main:
             with torch.no_grad():
-                one.network.layers[0].conv.weight.zero_()
+                one.network.get_parameter("layers.0.conv.weight").zero_()
                 one.network.mean.zero_()
         return _fitted(one)
 
     main, other = together(2, work)
-    assert torch.equal(main.network.layers[0].conv.weight, other.network.layers[0].conv.weight)
+    assert torch.equal(
+        main.network.get_parameter("layers.0.conv.weight"),
+        other.network.get_parameter("layers.0.conv.weight"),
+    )
     assert torch.equal(main.network.mean, other.network.mean)
 
 

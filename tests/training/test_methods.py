@@ -31,7 +31,10 @@ def test_what_is_not_routed_has_no_routes() -> None:
 
 
 def test_what_costs_most_is_trained_only_where_asked_for() -> None:
-    assert set(METHODS) - set(DEFAULT_METHODS) == {"modulation", "single"}
+    assert set(METHODS) - set(DEFAULT_METHODS) == {
+        "modulation", "modulation-shift", "modulation-module", "cross-stitch", "single-task",
+        "single",
+    }  # fmt: skip
     assert METHODS["single"].network_per_task
 
 
@@ -51,7 +54,7 @@ def test_what_makes_a_method_cannot_be_set() -> None:
 
 
 def test_methods_are_chosen_by_name_once_each() -> None:
-    chosen = choose_methods(["paper", "shared", "paper"])
+    chosen = choose_methods(["paper", "hard-sharing", "shared", "paper"])
     assert [method.name for method in chosen] == ["paper", "shared"]
     with pytest.raises(SettingsError, match="no method 'papers'; there are shared, paper"):
         choose_methods(["papers"])

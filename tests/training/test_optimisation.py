@@ -10,6 +10,7 @@ import torch
 from model.assembly import own_names
 from tests.training.conftest import tiny, tiny_network
 from tests.training.test_trainer import Quiet, trainer, weights
+from tests.training.towers import STITCHED, tiny_towers
 from training.errors import SettingsError
 from training.optimisation import clip_gradients, learning_rate, make_optimiser, set_learning_rate
 
@@ -121,3 +122,17 @@ def test_a_gradient_that_is_no_number_shows_in_the_norm() -> None:
 def test_nesterov_without_momentum_is_refused() -> None:
     with pytest.raises(SettingsError, match="'nesterov' needs a 'momentum' above 0"):
         tiny(nesterov=True, momentum=0)
+
+
+def test_stitches_learn_at_a_rate_of_their_own_without_decay() -> None:
+    settings = tiny(**STITCHED, weight_decay=0.1, stitch_lr_factor=50)
+    network = tiny_towers(settings)
+    network.stitch()
+    optimiser = make_optimiser(network, settings)
+    stitches = optimiser.param_groups[-1]
+    assert {id(one) for one in stitches["params"]} == {
+        id(one) for one in network.stitches.parameters()
+    }
+    set_learning_rate(optimiser, 0.02)
+    assert [group["lr"] for group in optimiser.param_groups] == [0.02, 0.02, 1.0]
+    assert stitches["weight_decay"] == 0.0

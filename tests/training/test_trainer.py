@@ -98,7 +98,8 @@ def test_another_seed_gives_another_run(tmp_path: Path) -> None:
     for run in runs:
         run.fit(Quiet())
     assert not torch.equal(
-        runs[0].network.layers[0].conv.weight, runs[1].network.layers[0].conv.weight
+        runs[0].network.get_parameter("layers.0.conv.weight"),
+        runs[1].network.get_parameter("layers.0.conv.weight"),
     )
 
 
@@ -202,7 +203,7 @@ def test_a_time_limit_ends_the_run_with_the_schedule_run_down(
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
     one = trainer(tmp_path)
     with torch.no_grad():
-        one.network.layers[0].conv.weight.fill_(float("nan"))
+        one.network.get_parameter("layers.0.conv.weight").fill_(float("nan"))
     with pytest.raises(DivergedError, match=r"the loss is nan at step 0 \(loss nan; tasks "):
         one.fit(Quiet())
     assert not one.state_file.exists()

@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from model.network import RoutedNetwork
 from model.repository import Repository
+from model.task_network import TaskNetwork
 from model.tasks import Task
 from tests.training.conftest import TASKS, tiny, tiny_images, tiny_network
+from tests.training.towers import ALONE, STITCHED, tiny_towers
 from training.errors import SettingsError
 from training.warm_start import read_warm_start
 
 
-def publish(root: Path, network: RoutedNetwork) -> str:
+def publish(root: Path, network: TaskNetwork) -> str:
     Repository(root).publish("m", network.eval(), {"tasks": {}, "macro": {}}, "card")
     return str(root / "m")
 
@@ -269,3 +271,30 @@ def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(SettingsError, match=message):
             read_warm_start(str(tmp_path / name))
+
+
+def test_towers_begin_as_the_single_task_networks_of_their_tasks(tmp_path: Path) -> None:
+    there = tiny_towers(tiny(**ALONE))
+    location = publish(tmp_path, there)
+    here = tiny_towers(tiny(**STITCHED, seed=5), (TASKS[2], Task(name="new"), TASKS[0]))
+    text = read_warm_start(location).apply(here)
+    assert "16 of 24 convolutions and 2 of 3 heads copied" in text
+    images = torch.from_numpy(tiny_images(4).pixels)
+    here.eval()
+    for position, other in ((0, 2), (2, 0)):
+        assert torch.equal(here(images, position), there(images, other))
+
+
+def test_all_towers_may_begin_as_one_shared_trunk(tmp_path: Path) -> None:
+    location, there = source(tmp_path, routed_layers="none", keep=1.0)
+    here = tiny_towers(tiny(**ALONE, seed=5))
+    assert "24 of 24 convolutions and 3 of 3 heads" in read_warm_start(location).apply(here)
+    images = torch.from_numpy(tiny_images(4).pixels)
+    for task in range(3):
+        assert torch.equal(here.eval()(images, task), there(images, task))
+
+
+def test_a_trunk_per_task_is_no_start_for_one_trunk(tmp_path: Path) -> None:
+    location = publish(tmp_path, tiny_towers(tiny(**ALONE)))
+    with pytest.raises(SettingsError, match="begin with a bundle of family 'routed'"):
+        read_warm_start(location).apply(tiny_network(tiny()))

@@ -56,7 +56,7 @@ def evaluate_command(
     bundle = Repository(repository).read(name, version)
     console = Console(stderr=True)
     images = bundle_images(bundle, data, split, console, max_unreadable_share)
-    network = bundle.network()
+    network = bundle.any_network()
     evaluation = evaluate(
         network, images, split, progress_display(console, "evaluating"), resamples
     )
@@ -85,7 +85,7 @@ def evaluate_bundle(
 
     images = bundle_images(bundle, source, split, console, max_unreadable_share)
     progress = progress_display(console, "evaluating")
-    return evaluate(bundle.network(), images, split, progress, resamples)
+    return evaluate(bundle.any_network(), images, split, progress, resamples)
 
 
 def bundle_images(

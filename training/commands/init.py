@@ -35,7 +35,7 @@ def init_command(
     flags: Flags,
 ) -> None:
     """Publish a randomly initialised network as the next version of NAME."""
-    from model.network import build
+    from model.families import build
     from model.repository import Repository
 
     settings = load_settings(ModelSettings, config, flags)

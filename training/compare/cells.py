@@ -104,7 +104,7 @@ class CellStore:
             return None
         try:
             record: Record = json.loads(path.read_text(encoding="utf-8"))
-            free = _FREE if cell.method.routed else _FREE | ROUTE_SETTINGS
+            free = _FREE if cell.method.staged else _FREE | ROUTE_SETTINGS
             changed = _changed(record["asked"], wanted, free)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StateError(f"{path}: cannot be read: {error!r}; delete it to run it again") from (

@@ -34,7 +34,8 @@ _FIGURES_SAID = (
 _COST_SAID = (
     "`passes` is the cost of asking one image all tasks, in multiply-adds of the convolutions, one "
     "pass of one full trunk being 1: what tasks share is computed once, then each task's own "
-    "units. `masked` is the same served the paper's way, a full pass per task."
+    "units. `masked` is the same served the paper's way, a full pass per task. Where every task "
+    "has a trunk of its own both are what those trunks and their stitches cost."
 )
 
 
@@ -181,6 +182,8 @@ def _table(
         "masked",
         "training, s",
         "epochs",
+        "parameters, M",
+        "bundle, MB",
     ]
     lines = [header, ["---", *["---:"] * (len(header) - 1)]]
     for one in trivial:
@@ -191,8 +194,15 @@ def _table(
         figures = [spread_cell(row.figures[name]) for name in FIGURES]
         costs = [spread_cell(row.passes, 2), spread_cell(row.masked_passes, 0)]
         took = [spread_cell(row.seconds, 0), spread_cell(row.epochs, 1)]
-        lines.append([row.method, place(row), *figures, _bounds(row.interval), *costs, *took])
+        size = [_millions(row.parameters), _millions(row.bundle_bytes)]
+        lines.append(
+            [row.method, place(row), *figures, _bounds(row.interval), *costs, *took, *size]
+        )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _millions(count: Spread | None) -> str:
+    return "–" if count is None else f"{count.mean / 1e6:.3g}"
 
 
 def _bounds(interval: tuple[float, float] | None) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from model.network import build
+from model.families import build
 from model.tasks import TaskSet
 from training.augmentation import augment
 from training.config import TrainSettings
@@ -58,7 +58,12 @@ def planned_epochs(settings: TrainSettings, tasks: TaskSet, images: int, clock: 
 
 
 def _kinds(settings: TrainSettings) -> Iterator[TrainSettings]:
-    """Settings whose every step is of one kind of the run's: with and without routes."""
+    """Settings whose every step is of one kind of the run's: with, without routes or stitches."""
+    if settings.family == "cross_stitch":
+        yield settings
+        if settings.shared_start:
+            yield settings.model_copy(update={"family": "single_task", "sampler": "all"})
+        return
     if settings.scheme != "saliency":
         yield settings
         return

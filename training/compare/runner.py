@@ -15,10 +15,13 @@ from typing import Any
 
 from rich.console import Console
 
+from model.baselines.cost import trunk_passes
+from model.baselines.towers import TowerNetwork
 from model.bundle import Bundle
 from model.network import RoutedNetwork
 from model.plan import cost, make_plan, masked_cost
 from model.repository import Repository
+from model.task_network import TaskNetwork
 from training.compare.cells import Cell, Record, asked, fingerprint
 from training.compare.rate import budget_clock, planned_epochs
 from training.compare.starts import begin, start_file
@@ -146,6 +149,7 @@ def _result(bundles: Sequence[Bundle], settings: TrainSettings) -> Record:
         TaskFigures(**{name: value for name, value in values.items() if name in names})
         for values in per_task.values()
     ]
+    networks = [bundle.any_network() for bundle in bundles]
     trained = [bundle.metrics["training"] for bundle in bundles]
     data = bundles[0].metrics["data"]
     steps = sum(one["steps"] for one in trained)
@@ -155,7 +159,8 @@ def _result(bundles: Sequence[Bundle], settings: TrainSettings) -> Record:
         "images": data["images"],
         "figures": mean_figures(figures),
         "intervals": _macro_intervals(bundles),
-        "cost": serving_cost([bundle.network() for bundle in bundles]),
+        "cost": serving_cost(networks),
+        "size": _size(bundles, networks),
         "training": {
             "seconds": round(sum(one["seconds"] for one in trained), 1),
             "steps": steps,
@@ -171,18 +176,32 @@ def _macro_intervals(bundles: Sequence[Bundle]) -> dict[str, Any] | None:
     return None if intervals is None or len(bundles) > 1 else intervals["macro"]
 
 
-def serving_cost(networks: Sequence[RoutedNetwork]) -> dict[str, float]:
+def _size(bundles: Sequence[Bundle], networks: Sequence[TaskNetwork]) -> dict[str, int]:
+    """Trained numbers, and bytes on disk."""
+    counts = [network.parameter_counts() for network in networks]
+    files = [file for bundle in bundles for file in bundle.manifest.files.values()]
+    return {
+        "parameters": sum(count["trunk"] + count["heads"] for count in counts),
+        "bundle_bytes": sum(file.bytes for file in files),
+    }
+
+
+def serving_cost(networks: Sequence[TaskNetwork]) -> dict[str, float]:
     """What it costs to ask one image all tasks of all ``networks``, in passes of one full trunk.
 
     Returns:
         ``passes``: each network by its plan (what tasks share once, then each task's own units);
         ``masked_passes``: the paper's way, a full pass per task where there are routes. Both count
-        multiply-adds of the convolutions.
+        multiply-adds of the convolutions, and of stitches; a trunk per task runs as it is.
     """
     passes = masked = 0.0
     for network in networks:
         tasks = range(len(network.tasks))
-        trunk = masked_cost(network).macs
-        passes += cost(make_plan(network, tasks), tasks).macs / trunk
-        masked += len(tasks) if any(mask is not None for mask in network.routes) else 1
+        if isinstance(network, TowerNetwork):
+            passes += trunk_passes(network, tasks)
+            masked += trunk_passes(network, tasks)
+        elif isinstance(network, RoutedNetwork):
+            trunk = masked_cost(network).macs
+            passes += cost(make_plan(network, tasks), tasks).macs / trunk
+            masked += len(tasks) if any(mask is not None for mask in network.routes) else 1
     return {"passes": passes, "masked_passes": masked}

@@ -57,6 +57,9 @@ class Row:
     seconds: Spread | None
     """Of training steps."""
     epochs: Spread | None
+    parameters: Spread | None
+    """None in cells of before sizes were kept, like ``bundle_bytes``."""
+    bundle_bytes: Spread | None
     interval: tuple[float, float] | None
     """95 % bootstrap interval of AP, its bounds averaged over seeds; None where not resampled."""
 
@@ -107,6 +110,8 @@ def _row(method: str, keep: float | None, tasks: int, cells: Sequence[Record]) -
         masked_passes=spread(lambda cell: cell["cost"]["masked_passes"]),
         seconds=spread(lambda cell: cell["training"]["seconds"]),
         epochs=spread(lambda cell: cell["training"]["epochs"]),
+        parameters=spread(lambda cell: cell.get("size", {}).get("parameters")),
+        bundle_bytes=spread(lambda cell: cell.get("size", {}).get("bundle_bytes")),
         interval=_interval(done),
     )
 

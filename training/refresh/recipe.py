@@ -50,6 +50,7 @@ def _network_settings(config: ModelConfig) -> dict[str, Any]:
     """What describes this network, by the names of the settings."""
     routing, image = config.routing, config.preprocess
     return {
+        "family": config.family,
         "arch": config.backbone.arch,
         "width": config.backbone.width,
         "norm": config.backbone.norm,

@@ -24,7 +24,8 @@ from model.network import RoutedNetwork
 from model.preprocess import Pixels
 from model.repository import Repository
 from model.self_check import largest_probability_difference
-from model.strategies import make_forward, sample_batch
+from model.strategies import Strategy, make_forward, sample_batch
+from model.task_network import TaskNetwork
 from model.tasks import TaskSet
 from training.config import TrainSettings
 from training.decoding import Decoder
@@ -233,7 +234,7 @@ class _Refresh:
 
     def _judged(self, candidate: Candidate, old: _Old, check: SelfCheck) -> GateReport:
         labels = candidate.images.labels
-        network = old.bundle.network()
+        network = old.bundle.any_network()
         positions, lost = shared_tasks(network.tasks, candidate.network.tasks)
         before, after = list(positions.values()), list(positions)
         comparison = compare_answers(
@@ -255,9 +256,7 @@ class _Refresh:
             run=self.run.name,
         )
 
-    def _answers(
-        self, network: RoutedNetwork, pixels: Pixels, tasks: list[int], who: str
-    ) -> Answers:
+    def _answers(self, network: TaskNetwork, pixels: Pixels, tasks: list[int], who: str) -> Answers:
         device = self.settings.device
         with progress_display(self.console, f"evaluating the {who}") as progress:
             found = predict(network.to(device), pixels, advance=progress.update)
@@ -296,7 +295,7 @@ def shared_tasks(old: TaskSet, new: TaskSet) -> tuple[dict[int, int], tuple[str,
     return shared, tuple(lost)
 
 
-def self_check(network: RoutedNetwork) -> SelfCheck:
+def self_check(network: TaskNetwork) -> SelfCheck:
     """Whether the weights are numbers, and the cut network answers as the masked one does."""
     bad = tuple(
         name for name, value in network.state_dict().items() if not torch.isfinite(value).all()
@@ -305,7 +304,8 @@ def self_check(network: RoutedNetwork) -> SelfCheck:
         return SelfCheck(error=float("inf"), not_finite=bad)
     device = next(network.parameters()).device
     batch = sample_batch(network, tasks=_CHECKED_TASKS)
-    forward = make_forward(network, "subnet", device)
+    strategy: Strategy = "subnet" if isinstance(network, RoutedNetwork) else "masked"
+    forward = make_forward(network, strategy, device)
     return SelfCheck(largest_probability_difference(forward, network, batch))
 
 

@@ -41,7 +41,7 @@ from training.sources.splits import check_groups_whole, draw_split, split_keys, 
 IMAGE_COLUMN = "image"
 SPLIT_COLUMN = "split"
 SPLIT_GROUP_COLUMN = "split_group"
-_NO_TASKS = (IMAGE_COLUMN, SPLIT_COLUMN, SPLIT_GROUP_COLUMN)
+NO_TASKS = (IMAGE_COLUMN, SPLIT_COLUMN, SPLIT_GROUP_COLUMN)
 GROUP = "default"
 
 
@@ -78,8 +78,11 @@ class Table:
         return f"{self.path}, line {self.lines[row]}, column {column!r}"
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, with_images: bool = True) -> Table:
     """Every cell of the file.
+
+    Args:
+        with_images: whether there must be a column that names images.
 
     Raises:
         DataError: missing or unreadable file, wrong header, a row of another length, no rows.
@@ -88,7 +91,7 @@ def read_table(path: Path) -> Table:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = [cell.strip() for cell in next(reader, [])]
-            _check_header(path, header)
+            _check_header(path, header, with_images)
             rows: list[list[str]] = []
             lines: list[int] = []
             for row in reader:
@@ -112,8 +115,8 @@ def read_table(path: Path) -> Table:
     return Table(path, columns, lines)
 
 
-def _check_header(path: Path, header: Sequence[str]) -> None:
-    if IMAGE_COLUMN not in header:
+def _check_header(path: Path, header: Sequence[str], with_images: bool) -> None:
+    if with_images and IMAGE_COLUMN not in header:
         raise DataError(
             f"{path}: no column {IMAGE_COLUMN!r} in the header; it has "
             f"{', '.join(map(repr, header)) or 'nothing'}",
@@ -140,9 +143,9 @@ def _tasks(table: Table, given: Mapping[str, Task]) -> tuple[TaskSet, Labels, tu
     columns: list[Labels] = []
     useless: list[str] = []
     for name, cells in table.columns.items():
-        if name in _NO_TASKS:
+        if name in NO_TASKS:
             continue
-        task = given.get(name) or _inferred(table, name)
+        task = given.get(name) or inferred_task(table, name)
         if task is None:
             useless.append(name)
             continue
@@ -151,14 +154,19 @@ def _tasks(table: Table, given: Mapping[str, Task]) -> tuple[TaskSet, Labels, tu
     if not tasks:
         reason = f"; only one value or none in {', '.join(useless)}" if useless else ""
         raise DataError(
-            f"{table.path}: no tasks left: beside {', '.join(map(repr, _NO_TASKS))} it needs a "
+            f"{table.path}: no tasks left: beside {', '.join(map(repr, NO_TASKS))} it needs a "
             f"column of labels for each task{reason}"
         )
     notes = tuple(f"column {name!r} left out: fewer than two different values" for name in useless)
     return TaskSet(tasks), np.stack(columns, axis=1), notes
 
 
-def _inferred(table: Table, name: str) -> Task | None:
+def inferred_task(table: Table, name: str) -> Task | None:
+    """The task of a column; None where nothing can be learnt from it.
+
+    Raises:
+        DataError: cells of no one kind, or a name that cannot be a task's.
+    """
     try:
         return infer_task(name, table.columns[name], GROUP, str(table.path))
     except ValidationError as error:
@@ -209,7 +217,7 @@ def _described(sidecar: Path, table: Table, name: str, entry: Any) -> Task:
         )
     fields = dict(entry)
     if "classes" not in fields:
-        inferred = _inferred(table, name)
+        inferred = inferred_task(table, name)
         if inferred is None:
             raise DataError(
                 f"{sidecar}: [{name}] needs `classes`: its column has fewer than two values"

@@ -7,6 +7,8 @@ and/or ``y`` (N; -1 for missing; ``y_train``, ... beside ``x_train``, ...) with 
 as the person in the image. Attribute names of the form ``group::value`` name their group. ``y``
 becomes the multi-class task ``category``, and where there is no ``attr`` one binary task for each
 class as well.
+
+``pack:FILE.npz+TABLE.csv`` adds the columns of a table beside the pack (:mod:`.label_table`).
 """
 
 from __future__ import annotations
@@ -24,32 +26,43 @@ from model.tasks import Task, TaskSet
 from training.errors import DataError
 from training.sources.archive import Array, read_archive
 from training.sources.base import MISSING, SPLITS, Dataset, Images, Labels, Pixels, SourceOptions
-from training.sources.digests import file_digest
+from training.sources.digests import file_digest, files_digest
 from training.sources.images import ArrayImages, PackedImages
+from training.sources.label_table import Columns, read_columns
 from training.sources.labels import category, members, one_vs_rest
 from training.sources.registry import SourceKind
 from training.sources.splits import check_groups_whole, draw_split, split_keys, with_val
 
 ATTRIBUTE_GROUP = "attribute"
+TABLE_SEPARATOR = "+"
 _MISSING_VALUES = (255, -1)
 
 
 def read_pack(argument: str, options: SourceOptions) -> Dataset:
     """The data set in the pack at path ``argument``; DataError says what is wrong with it."""
-    path = Path(argument)
+    path, table = split_argument(argument)
     pack = Pack(path, read_archive(path))
     images = pack.images()
-    tasks, labels = pack.tasks(len(images))
+    beside = Columns() if table is None else read_columns(table, len(images), options.tasks)
+    tasks, labels = pack.tasks(len(images), beside)
     split, notes = pack.split(images, options.split_seed)
     return Dataset(
         source=f"pack:{argument}",
-        digest=file_digest(path),
+        digest=file_digest(path) if table is None else files_digest([path, table]),
         tasks=tasks,
         labels=labels,
         split=split,
         images=images,
-        notes=notes,
+        notes=(*notes, *beside.notes),
     )
+
+
+def split_argument(argument: str) -> tuple[Path, Path | None]:
+    """The pack, and the table beside it where one is named."""
+    path, plus, table = argument.rpartition(TABLE_SEPARATOR)
+    if not plus or Path(argument).is_file():
+        return Path(argument), None
+    return Path(path), Path(path).parent / table
 
 
 @dataclass(frozen=True)
@@ -74,8 +87,8 @@ class Pack:
             raise self._error(f"images of different sizes: {[array.shape[1:] for array in pixels]}")
         return ArrayImages(pixels[0] if len(pixels) == 1 else np.concatenate(pixels))
 
-    def tasks(self, count: int) -> tuple[TaskSet, Labels]:
-        """All tasks and their labels [count, T]."""
+    def tasks(self, count: int, beside: Columns) -> tuple[TaskSet, Labels]:
+        """All tasks and their labels [count, T], those of a table ``beside`` last."""
         tasks: list[Task] = []
         columns: list[Labels] = []
         if "attr" in self.arrays:
@@ -89,6 +102,8 @@ class Pack:
             if "attr" not in self.arrays:
                 tasks += one_vs_rest(classes)
                 columns += [members(y, (index,)) for index in range(len(classes))]
+        tasks += beside.tasks
+        columns += beside.labels
         if not tasks:
             raise self._error(
                 "no tasks left: expected `attr` with `attr_names`, or `y` with `class_names`"
@@ -231,4 +246,4 @@ def _group(name: str) -> str:
     return group if separator and group else ATTRIBUTE_GROUP
 
 
-KIND = SourceKind("pack", "FILE.npz", "an image pack", read_pack)
+KIND = SourceKind("pack", "FILE.npz[+TABLE.csv]", "an image pack", read_pack)

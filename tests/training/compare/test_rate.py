@@ -9,7 +9,8 @@ import pytest
 
 from model.tasks import TaskSet
 from tests.training.conftest import TASKS, tiny
-from training.compare.rate import budget_clock, planned_epochs
+from tests.training.towers import STITCHED
+from training.compare.rate import _kinds, budget_clock, planned_epochs
 
 IMAGES = 80  # ten steps an epoch
 
@@ -56,3 +57,9 @@ def test_layers_with_a_keep_each_can_start_without_routes() -> None:
 def test_waiting_costs_no_budget_where_the_processor_does_the_work() -> None:
     assert budget_clock("cpu") is time.process_time
     assert budget_clock("cuda:1") is time.monotonic
+
+
+def test_towers_are_measured_alone_and_stitched() -> None:
+    settings = tiny(**STITCHED, time_limit_s=1)
+    assert [kind.family for kind in _kinds(settings)] == ["cross_stitch", "single_task"]
+    assert planned_epochs(settings, TaskSet(TASKS), IMAGES, time.process_time) > 0

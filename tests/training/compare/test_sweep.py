@@ -180,6 +180,33 @@ def test_counts_of_tasks_have_tables_of_their_own(tmp_path: Path, pack: str) -> 
     assert (tmp_path / "out/tasks-keep-1.png").is_file()
 
 
+def test_a_trunk_per_task_is_compared_with_what_it_costs(tmp_path: Path, pack: str) -> None:
+    arguments = ["--methods=hard-sharing,single-task,cross-stitch", "--epochs=2"]
+    assert compare(tmp_path, pack, *arguments, "--budget-s=0.3") == 2
+    assert compare(tmp_path, pack, *arguments) == 0
+    done = cells(tmp_path)
+    shared, alone, stitched = (
+        done[f"{name}-tasks2-seed0"] for name in ("shared", "single-task", "cross-stitch")
+    )
+    assert alone["cost"] == {"passes": 2.0, "masked_passes": 2.0}
+    assert 2.0 < stitched["cost"]["passes"] < 2.1
+    trunk = alone["size"]["parameters"] - shared["size"]["parameters"]
+    stitches = stitched["size"]["parameters"] - alone["size"]["parameters"]
+    assert (trunk > 0.9 * shared["size"]["parameters"], stitches) == (True, 4 * 2**2)
+    page = (tmp_path / "out/README.md").read_text()
+    row = table_row(page, "cross-stitch")
+    assert row[-2] == f"{stitched['size']['parameters'] / 1e6:.3g}"
+    assert row[-1] == f"{stitched['size']['bundle_bytes'] / 1e6:.3g}"
+    assert compare(tmp_path, pack, *arguments, "--stitch-lr-factor=7") == 1  # other settings
+
+
+def test_a_trunk_per_task_fills_a_budget_of_time(tmp_path: Path, pack: str) -> None:
+    assert compare(tmp_path, pack, "--methods=cross-stitch", "--budget-s=0.5") == 0
+    training = cells(tmp_path)["cross-stitch-tasks2-seed0"]["training"]
+    assert training["steps"] > 2
+    assert 0.3 < training["seconds"] < 2
+
+
 def test_other_settings_do_not_mix_with_what_is_there(
     tmp_path: Path, pack: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
