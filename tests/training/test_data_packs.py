@@ -78,7 +78,7 @@ def test_photos_named_in_a_csv_become_a_bundle(data_folder: Path, tmp_path: Path
 
 def test_the_products_labels_are_seven_tasks_with_many_classes(data_folder: Path) -> None:
     pack = data_folder / "fashion_products/fashion_products.npz"
-    dataset = open_source(f"pack:{pack}+labels.csv").with_tasks(["group:label"])
+    dataset = open_source(f"pack:{pack},labels=labels.csv").with_tasks(["group:label"])
     classes = {task.name: len(task.classes) for task in dataset.tasks}
     assert classes.pop("year") > 10
     assert classes == {
@@ -87,6 +87,6 @@ def test_the_products_labels_are_seven_tasks_with_many_classes(data_folder: Path
     }  # fmt: skip
     assert dataset.counts() == {"train": 9500, "val": 1250, "test": 1250}
     # The attributes of the pack were made of the same labels.
-    both = open_source(f"pack:{pack}+labels.csv").with_tasks(["gender::Women", "gender"])
+    both = open_source(f"pack:{pack},labels=labels.csv").with_tasks(["gender::Women", "gender"])
     women = both.tasks[1].classes.index("Women")
     assert ((both.labels[:, 1] == women) == (both.labels[:, 0] == 1)).all()

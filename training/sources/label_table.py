@@ -1,4 +1,4 @@
-"""A table of labels beside an image pack: ``pack:FILE.npz+TABLE.csv``.
+"""A table of labels beside an image pack: ``pack:FILE.npz,labels=TABLE.csv``.
 
 A header, and a row for each image in the pack's order; each column is a task, read as in
 :mod:`training.sources.csv_table`: 0/1, yes/no and true/false are binary, anything else is one class

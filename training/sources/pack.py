@@ -8,7 +8,8 @@ as the person in the image. Attribute names of the form ``group::value`` name th
 becomes the multi-class task ``category``, and where there is no ``attr`` one binary task for each
 class as well.
 
-``pack:FILE.npz+TABLE.csv`` adds the columns of a table beside the pack (:mod:`.label_table`).
+``pack:FILE.npz,labels=TABLE.csv`` adds the columns of a table beside the pack
+(:mod:`training.sources.label_table`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from model.tasks import Task, TaskSet
 from training.errors import DataError
 from training.sources.archive import Array, read_archive
 from training.sources.base import MISSING, SPLITS, Dataset, Images, Labels, Pixels, SourceOptions
+from training.sources.choices import read_choices
 from training.sources.digests import file_digest, files_digest
 from training.sources.images import ArrayImages, PackedImages
 from training.sources.label_table import Columns, read_columns
@@ -34,13 +36,13 @@ from training.sources.registry import SourceKind
 from training.sources.splits import check_groups_whole, draw_split, split_keys, with_val
 
 ATTRIBUTE_GROUP = "attribute"
-TABLE_SEPARATOR = "+"
 _MISSING_VALUES = (255, -1)
 
 
 def read_pack(argument: str, options: SourceOptions) -> Dataset:
     """The data set in the pack at path ``argument``; DataError says what is wrong with it."""
-    path, table = split_argument(argument)
+    path, chosen = read_choices("pack", argument, {"labels": ("",)})
+    table = path.parent / chosen["labels"] if chosen["labels"] else None
     pack = Pack(path, read_archive(path))
     images = pack.images()
     beside = Columns() if table is None else read_columns(table, len(images), options.tasks)
@@ -55,14 +57,6 @@ def read_pack(argument: str, options: SourceOptions) -> Dataset:
         images=images,
         notes=(*notes, *beside.notes),
     )
-
-
-def split_argument(argument: str) -> tuple[Path, Path | None]:
-    """The pack, and the table beside it where one is named."""
-    path, plus, table = argument.rpartition(TABLE_SEPARATOR)
-    if not plus or Path(argument).is_file():
-        return Path(argument), None
-    return Path(path), Path(path).parent / table
 
 
 @dataclass(frozen=True)
@@ -246,4 +240,4 @@ def _group(name: str) -> str:
     return group if separator and group else ATTRIBUTE_GROUP
 
 
-KIND = SourceKind("pack", "FILE.npz[+TABLE.csv]", "an image pack", read_pack)
+KIND = SourceKind("pack", "FILE.npz", "an image pack", read_pack)

@@ -1,0 +1,88 @@
+"""Every method of the papers, trained at equal processor time: the tables of docs/methods.md.
+
+    TASKROUTE_DATA=/data python -m benchmarks.methods                     all comparisons
+    TASKROUTE_DATA=/data python -m benchmarks.methods products-7          some of them
+
+Each is a ``python -m training compare`` into ``benchmarks/results/methods/NAME``; finished runs are
+kept there, so the same command goes on with what was cut short. The folder named by
+``TASKROUTE_DATA`` holds the packs, one folder each; ``--fashion-mnist`` is that of its four files.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.derived_data import PRODUCT_COLUMNS
+from benchmarks.report import RESULTS
+from benchmarks.training import DATA, Comparison, Stage, command
+
+KEEP = "0.5"
+METHODS = (
+    "shared", "evidence", "cross-stitch", "single-task", "modulation-module", "modulation",
+    "modulation-shift", "random-late", "paper",
+)  # fmt: skip
+"""In the order of what they teach, so that a comparison cut short has the main rows."""
+STAGES = tuple(Stage(",".join(METHODS[:end]), KEEP) for end in (4, len(METHODS)))
+
+COMPARISONS = {
+    one.name: one
+    for one in (
+        Comparison(
+            "fashion-mnist-10", "", 40, "28", flags=("--tasks", "group:class"), stages=STAGES
+        ),
+        Comparison(
+            "products-7",
+            "fashion_products/fashion_products.npz,labels=labels.csv",
+            40,
+            "40x30",
+            flags=("--tasks", ",".join(PRODUCT_COLUMNS)),
+            stages=STAGES,
+        ),
+        Comparison(
+            "builtin-10", "builtin", 12, "28", flags=("--tasks", "group:class"), stages=STAGES
+        ),
+    )
+}
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help=f"Of: {', '.join(COMPARISONS)}.")] = (
+        None
+    ),
+    stages: Annotated[int, typer.Option(help="Only the first so many stages of each.")] = 9,
+    fashion_mnist: Annotated[Path, typer.Option(help="Fashion-MNIST's four files.")] = Path(
+        "/usr/share/datasets/fashion-mnist"
+    ),
+    out: Annotated[Path, typer.Option(help="Where results go.")] = RESULTS / "methods",
+) -> None:
+    """Compare methods; goes on with what an earlier call left unfinished."""
+    unknown = [name for name in names or () if name not in COMPARISONS]
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(COMPARISONS)}")
+    chosen = [COMPARISONS[name] for name in names or COMPARISONS]
+    sources = [source_of(one, fashion_mnist) for one in chosen]
+    for stage in range(min(stages, len(STAGES))):
+        for one, source in zip(chosen, sources, strict=True):
+            code = subprocess.run(command(one, one.stages[stage], source, out)).returncode
+            if code:
+                raise typer.Exit(code)
+
+
+def source_of(comparison: Comparison, fashion_mnist: Path) -> str:
+    """SOURCE of the comparison's data."""
+    if comparison.pack == "builtin":
+        return "builtin:fashion"
+    if not comparison.pack:
+        return f"fashion-mnist:{fashion_mnist}"
+    if DATA not in os.environ:
+        raise typer.BadParameter(f"{DATA} does not say where the packs are")
+    return f"pack:{Path(os.environ[DATA]) / comparison.pack}"
+
+
+if __name__ == "__main__":
+    typer.run(main)
