@@ -48,7 +48,8 @@ def rewrite(text: str, made: Mapping[str, str]) -> str:
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
         if not pattern.search(text):
             raise ValueError(f"no marks {begin.strip()} and {end}")
-        text = pattern.sub(lambda _, new=f"{begin}{table}\n{end}": new, text)
+        new = f"{begin}{table}\n{end}".replace("\\", r"\\")
+        text = pattern.sub(new, text)
     return text
 
 

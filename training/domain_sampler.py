@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.batch_norm import BatchNorm
-from model.network import RoutedNetwork
+from model.task_network import TaskNetwork
 from training.config import TrainSettings
 from training.domains import Domains
 from training.errors import SettingsError
 from training.samplers import AllDraw, Batch, Sampler, image_order
 
 
-def check_domain_steps(network: RoutedNetwork, settings: TrainSettings, processes: int) -> None:
+def check_domain_steps(network: TaskNetwork, settings: TrainSettings, processes: int) -> None:
     """Refuse what would normalise training otherwise than the finished network.
 
     Raises:

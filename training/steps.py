@@ -29,7 +29,7 @@ def task_logits(
 
 
 def labelled_logits(
-    network: RoutedNetwork, images: Tensor, labels: Tensor, tasks: Sequence[int], compute: Compute
+    network: TaskNetwork, images: Tensor, labels: Tensor, tasks: Sequence[int], compute: Compute
 ) -> list[Tensor]:
     """Logits [N, outputs] of every task for the images that have a label of it; zeros elsewhere.
 

@@ -81,7 +81,9 @@ class TowerNetwork(TaskNetwork):
         asked = torch.unique(chosen)
         found = self._features(images, asked.tolist())
         stacked = torch.stack([found[one] for one in asked.tolist()])  # [asked, N, features]
-        rows = stacked[torch.searchsorted(asked, chosen), torch.arange(len(images), device=asked.device)]
+        rows = stacked[
+            torch.searchsorted(asked, chosen), torch.arange(len(images), device=asked.device)
+        ]
         logits: Tensor = self.heads(rows, chosen)
         return logits
 
