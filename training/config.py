@@ -340,6 +340,11 @@ class TrainSettings(ModelSettings):
                 f"setting 'sampler' is 'domains' and '{other}' is {getattr(self, other)!r}: both "
                 "decide which images train which tasks; change one of them"
             )
+        if self.freeze == "shared" and self.family != "routed":
+            raise ValueError(
+                f"setting 'freeze' is 'shared' and 'family' is {self.family!r}, where tasks share "
+                "nothing: train all (freeze none)"
+            )
         if self.freeze == "shared" and not self.init_from:
             raise ValueError(
                 "setting 'freeze' is 'shared' and 'init_from' is empty: the convolutions would "

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from model.backbones import layer_shapes
+from model.baselines.towers import tower_shapes
 from model.config import ModelConfig
 from model.conv_layer import LayerShape
 from model.errors import ConfigError
@@ -36,7 +36,7 @@ def footprint(config: ModelConfig) -> Footprint:
     Raises:
         ConfigError: unknown architecture.
     """
-    return _footprint(config, _shapes(config), config.tasks)
+    return _footprint(config, tower_shapes(config), config.tasks)
 
 
 def check_fits(config: ModelConfig, limit_bytes: float, setting: str) -> None:
@@ -48,7 +48,7 @@ def check_fits(config: ModelConfig, limit_bytes: float, setting: str) -> None:
     Raises:
         ConfigError: it takes more; says how many of its tasks would fit.
     """
-    shapes, count = _shapes(config), len(config.tasks)
+    shapes, count = tower_shapes(config), len(config.tasks)
     needed = _footprint(config, shapes, config.tasks).training_bytes
     if not limit_bytes or needed <= limit_bytes:
         return
@@ -71,10 +71,6 @@ def _too_large(
     config: ModelConfig, shapes: Sequence[LayerShape], tasks: int, limit_bytes: float
 ) -> bool:
     return _footprint(config, shapes, config.tasks[:tasks]).training_bytes > limit_bytes
-
-
-def _shapes(config: ModelConfig) -> Sequence[LayerShape]:
-    return layer_shapes(config.backbone, (config.preprocess.height, config.preprocess.width))
 
 
 def _footprint(

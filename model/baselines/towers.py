@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from model.backbones import layer_shapes
 from model.baselines.cross_stitch import CrossStitch
 from model.config import ModelConfig
-from model.conv_layer import RoutedConv
+from model.conv_layer import LayerShape, RoutedConv
+from model.errors import ConfigError
 from model.heads import TaskHeads
 from model.task_network import TaskNetwork
 
@@ -38,6 +39,23 @@ class Stitches(nn.ModuleDict):
         def values(self) -> ValuesView[CrossStitch]: ...
 
 
+def tower_shapes(config: ModelConfig) -> Sequence[LayerShape]:
+    """The convolutions of one tower.
+
+    Raises:
+        ConfigError: an architecture with residual blocks, or with parts of a task's own.
+    """
+    shapes = layer_shapes(config.backbone, (config.preprocess.height, config.preprocess.width))
+    if not all(shape.plain and not shape.own_norm for shape in shapes):
+        raise ConfigError(
+            f"family is {config.family!r}, arch {config.backbone.arch!r} and norm "
+            f"{config.backbone.norm!r}: towers are chains of convolutions that belong to one task "
+            "each; take vgg or small_cnn, and norm batch",
+            arch=config.backbone.arch,
+        )
+    return shapes
+
+
 class TowerNetwork(TaskNetwork):
     """Task t's logits from tower t, alone (``single_task``) or stitched (``cross_stitch``)."""
 
@@ -45,10 +63,10 @@ class TowerNetwork(TaskNetwork):
         """Weights are uninitialised where random: use :func:`model.families.build`.
 
         Raises:
-            ConfigError: unknown architecture.
+            ConfigError: an architecture that is no chain of convolutions, or unknown.
         """
         super().__init__(config)
-        shapes = layer_shapes(config.backbone, (config.preprocess.height, config.preprocess.width))
+        shapes = tower_shapes(config)
         self.towers = Towers(
             nn.ModuleList(RoutedConv(shape, None, 1) for shape in shapes) for _ in self.tasks
         )

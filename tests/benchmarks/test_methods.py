@@ -77,7 +77,7 @@ def test_tables_are_made_of_cells_the_best_first(tmp_path: Path) -> None:
 
 
 def test_memory_says_what_is_refused(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"tasks": 5, "weight_bytes": 2e8, "training_bytes": 7e8, "refused": None},
         {"tasks": 99, "weight_bytes": 4e9, "training_bytes": 2e10, "refused": "too large"},
     ]
