@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from model.assembly import own_names
+from model.network import RoutedNetwork
 from tests.training.conftest import tiny, tiny_network
 from tests.training.test_trainer import Quiet, trainer, weights
 from tests.training.towers import STITCHED, tiny_towers
@@ -69,6 +70,7 @@ def test_what_tasks_share_can_be_frozen(tmp_path: Path, adapters: str) -> None:
     one = trainer(tmp_path, sampler="all", freeze="shared", init_from="m/1", epochs=1, **parts)
     before = weights(one)
     one.fit(Quiet())
+    assert isinstance(one.network, RoutedNetwork)
     own = set(own_names(one.network))
     moved = {name for name, value in weights(one).items() if not torch.equal(value, before[name])}
     assert moved <= own
