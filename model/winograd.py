@@ -1,11 +1,13 @@
-"""Winograd's minimal filtering F(4x4, 3x3): when it pays, and where its matrices come from.
+"""Winograd's minimal filtering F(4x4, 3x3): when it pays.
 
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015), section 4. Each tile of
 4x4 outputs comes from 6x6 inputs: both they and the weights are transformed, multiplied point by
 point, summed over the channels, and transformed back: 36 products where 144 are needed.
 ``model/native/winograd.hpp`` does it.
 
-The interpolation points are 0, +-5/8, +-3/2 and infinity instead of the usual 0, +-1, +-2: all
+Its matrices are Cook and Toom's for the points and infinity, y = A^T ((G g) * (B^T d)): A evaluates
+polynomials at the points, G those of the kernel divided by each point's Lagrange denominator, B the
+numerators. The points are 0, +-5/8, +-3/2 and infinity instead of the usual 0, +-1, +-2: all
 entries of the matrices stay small, and the error is a quarter (1e-6 of the result's root mean
 square, against 2e-7 for a direct convolution in float32).
 """

@@ -215,12 +215,13 @@ def native_library() -> Library | None:
         return None
     for level in _LEVELS[_LEVELS.index(capability) :]:
         for path in sorted(Path(__file__).parent.glob(f"_{level.lower()}.*.so")):
-            if _interface(path) == _INTERFACE:
+            found = _interface(path)
+            if found == _INTERFACE:
                 return Library(path)
             logger.warning(
                 "%s was compiled from other sources than these (interface %d, not %d): everything "
                 "runs in PyTorch's operators, slower; install the package again (make venv)",
-                path.name, _interface(path), _INTERFACE,
+                path.name, found, _INTERFACE,
             )  # fmt: skip
             return None
     return None

@@ -39,7 +39,7 @@ inline void forward(const Vector* x, int64_t step, Vector* y, int64_t to) {
   y[5 * to] = kA2 * kB2 * d1 - (kA2 + kB2) * d3 + d5;
 }
 
-// G x for three vectors.
+// G x for three vectors: a row is (1, p, p^2) over the Lagrange denominator of its point p.
 inline void kernel(const Vector* x, int64_t step, Vector* y, int64_t to) {
   constexpr float zero = 1 / (kA2 * kB2), a = 1 / (2 * kA2 * (kA2 - kB2)),
                   b = 1 / (2 * kB2 * (kB2 - kA2));
