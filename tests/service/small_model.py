@@ -19,10 +19,10 @@ TASKS = (
 )  # fmt: skip
 
 
-def publish_small(root: Path) -> None:
+def publish_small(root: Path, arch: str = "vgg11_bn") -> None:
     """Version 1 of the model ``small``: twelve tasks, 28 px."""
     config = ModelConfig(
-        backbone=BackboneConfig(arch="vgg11_bn", width=0.125),
+        backbone=BackboneConfig(arch=arch, width=0.125),
         routing=RoutingConfig(keep=0.5, routed_layers="last:2"),
         preprocess=PreprocessConfig(height=28, width=28),
         tasks=TASKS,

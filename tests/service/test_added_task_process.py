@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from tests.service.pictures import picture
 from tests.service.server_process import Server, serving
+from tests.service.small_model import publish_small
 from training.cli import main
 
 PICTURES = [picture(seed=seed) for seed in range(3)]
@@ -56,14 +56,20 @@ def until_version(server: Server, version: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "strategy",
-    ["subnet", *(pytest.param(one, marks=pytest.mark.slow) for one in ("masked", "mixed"))],
+    ("strategy", "arch"),
+    [
+        ("subnet", "vgg11_bn"),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in (("masked", "vgg11_bn"), ("mixed", "vgg11_bn"), ("subnet", "small_cnn_bn"))
+        ),
+    ],
 )
 def test_a_running_service_answers_for_a_new_task_and_nothing_else_changes(
-    repository: Path, tmp_path: Path, strategy: str
+    tmp_path: Path, strategy: str, arch: str
 ) -> None:
     root = tmp_path / "models"
-    shutil.copytree(repository, root)
+    publish_small(root, arch)
     pack = dark_or_not(tmp_path / "dark.npz")
     with serving(root, "--refresh-interval-ms", "100", "--strategy", strategy) as server:
         old, catalogue = [task["name"] for task in tasks_of(server)], tasks_of(server)
