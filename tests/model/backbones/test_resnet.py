@@ -14,11 +14,13 @@ from torch import Tensor
 from model.backbones import layer_shapes
 from model.config import BackboneConfig, HeadConfig, ModelConfig, PreprocessConfig, RoutingConfig
 from model.errors import ConfigError
+from model.extraction import cut_out
 from model.network import RoutedNetwork, build
 from model.plan import cost, make_plan, masked_cost
 from model.rows import RowBatch
 from model.strategies import STRATEGIES, make_forward, sample_batch
 from model.subnet_forward import SubnetForward
+from model.subnet_module import SubnetModule, SubnetsModule
 from model.tasks import Task
 from model.weight_cache import WeightCache
 from tests.model.networks import make_config, make_network, random_images, randomised
@@ -360,6 +362,34 @@ def test_cut_weights_stay_within_the_budget() -> None:
         assert 0 < cache.held_bytes <= 200_000
     assert forward.kernels == "pytorch"
     forward.close()
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("routed_layers", ["all", "last:2", "last:3"])
+@pytest.mark.parametrize("tasks", [[1], [4, 0, 1]])
+def test_cut_out_tasks_answer_as_in_the_network(
+    arch: str, routed_layers: str, tasks: list[int]
+) -> None:
+    network = make_network(
+        backbone={"arch": arch, "width": 0.125, "norm": "batch_per_task"},
+        routing={"routed_layers": routed_layers},
+    )
+    small = cut_out(network, tasks)
+    again = cut_out(small, [0])
+    images = random_images(network, 2)
+    with torch.inference_mode():
+        together = SubnetsModule(small, range(len(tasks)))(images)
+        for index, task in enumerate(tasks):
+            expected = network(images, task)
+            limit = 1e-5 * float(expected.abs().max())
+            for found in (small(images, index), small.forward_cut(images, index), together[index]):
+                assert torch.allclose(found, expected, rtol=0, atol=limit)
+        first = network(images, tasks[0])
+        limit = 1e-5 * float(first.abs().max())
+        for found in (again(images, 0), SubnetModule(network, tasks[0])(images)):
+            assert torch.allclose(found, first, rtol=0, atol=limit)
+    if len(tasks) == 1 and routed_layers == "all":
+        assert masked_cost(small).macs < 0.35 * masked_cost(network).macs
 
 
 @pytest.mark.parametrize("arch", ["resnet18_bn", "resnet34"])

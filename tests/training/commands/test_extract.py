@@ -103,3 +103,26 @@ def test_onnx_runtime_and_torch_export_answer_as_the_network_at_keep_squared_of_
     whole = 4 * sum(layer.conv.weight.numel() for layer in network.layers)
     share = (tmp_path / "wear.onnx").stat().st_size / whole
     assert share == pytest.approx(KEEP**2, rel=0.2)  # the graph, biases and the head come on top
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the exporters themselves
+@pytest.mark.parametrize("routed_layers", ["all", "last:2"])
+def test_a_residual_networks_tasks_are_exported_and_checked(
+    tmp_path: Path, routed_layers: str
+) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    network = build(
+        ModelConfig(
+            backbone=BackboneConfig(arch="resnet18", width=0.125),
+            routing=RoutingConfig(keep=KEEP, routed_layers=routed_layers),
+            preprocess=PreprocessConfig(height=32, width=32),
+            tasks=(Task(name="boot"), Task(name="hat")),
+        )
+    ).eval()
+    Repository(tmp_path / "models").publish("wear", network, {}, "# wear\n")
+    arguments = ("--task", "boot", "--task", "hat", "--onnx", "--torch-export")
+    assert extract(tmp_path / "models", tmp_path / "out", *arguments) == 0
+    assert (tmp_path / "out" / "wear.onnx").stat().st_size > 0
+    assert (tmp_path / "out" / "wear.pt2").stat().st_size > 0
