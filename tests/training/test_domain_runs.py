@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from model.batch_norm import BatchNorm
 from model.repository import Repository
@@ -63,6 +64,21 @@ def test_domain_by_domain_needs_statistics_of_its_own(pack: Path, tmp_path: Path
         run(f"pack:{pack}", tmp_path, **DOMAINS | {"compute": "cut"})
     published, _ = run(f"pack:{pack}", tmp_path, **DOMAINS | {"compute": "cut", "arch": "vgg11"})
     assert published.version == 1
+
+
+def test_adapters_are_trained_domain_by_domain(pack: Path, tmp_path: Path) -> None:
+    adapters = {"arch": "resnet26", "adapters": "parallel", "norm": "batch_per_domain"}
+    changes = DOMAINS | adapters | {"compute": "cut", "keep": 0.75, "epochs": 3}
+    published, _ = run(f"pack:{pack}", tmp_path, **changes)
+    network = Repository(tmp_path / "models").read("m", published.version).network()
+    norm, routes = network.layers[0].norm, network.routes[0]
+    assert norm is not None
+    assert routes is not None
+    means = norm.running_mean
+    both = routes.all(dim=0)
+    assert both.any()
+    assert torch.allclose(means[0, both], means[1, both])  # measured on the same images
+    assert not torch.allclose(means[0, both], means[2, both])
 
 
 @pytest.mark.parametrize("other", [{"label_balance": True}, {"scheme": "saliency"}])
