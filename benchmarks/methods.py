@@ -24,10 +24,10 @@ from benchmarks.training import DATA, Comparison, Stage, command
 KEEP = "0.5"
 METHODS = (
     "shared", "evidence", "cross-stitch", "single-task", "modulation-module", "modulation",
-    "modulation-shift", "random-late", "paper",
+    "modulation-shift", "random-late", "paper", "residual-adapters",
 )  # fmt: skip
 """In the order of what they teach, so that a comparison cut short has the main rows."""
-STAGES = tuple(Stage(",".join(METHODS[:end]), KEEP) for end in (4, len(METHODS)))
+STAGES = tuple(Stage(",".join(METHODS[:end]), KEEP) for end in (4, 9, len(METHODS)))
 
 SMALLER = ("--width", "0.125")
 """An eighth of VGG-11's units: with a trunk per task a step is ten times as long."""

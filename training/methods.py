@@ -62,6 +62,7 @@ class Method:
 
 _UNROUTED = {"scheme": "independent", "routed_layers": "none", "keep": 1.0, "sampler": "all"}
 _TOWERS = _UNROUTED | {"family": "single_task"}
+_ADAPTED = _UNROUTED | {"arch": "resnet26", "norm": "batch_per_domain"}
 _MODULATED = {"scheme": "independent", "keep": 1.0}
 _ALGORITHM_1 = {"routed_layers": "all", "sampler": "paper", "tasks_per_step": 1}
 
@@ -143,6 +144,25 @@ _LISTED = (
         "a trunk per task in one network, nothing shared but the images of a step",
         recipe="evidence",
         defining=_TOWERS,
+        routed=False,
+        keeps=False,
+    ),
+    Method(
+        "residual-adapters",
+        "residual adapters (Rebuffi et al., 2018) in a ResNet-26: a 1x1 convolution of every "
+        "task's own beside each shared 3x3 one, and a batch norm of its own behind every layer; "
+        "passes are of this trunk",
+        recipe="evidence",
+        defining=_ADAPTED | {"adapters": "parallel"},
+        routed=False,
+        keeps=False,
+    ),
+    Method(
+        "series-adapters",
+        "residual adapters (Rebuffi et al., 2017): the same with the 1x1 convolution behind the "
+        "shared one",
+        recipe="evidence",
+        defining=_ADAPTED | {"adapters": "series"},
         routed=False,
         keeps=False,
     ),

@@ -33,7 +33,7 @@ def test_what_is_not_routed_has_no_routes() -> None:
 def test_what_costs_most_is_trained_only_where_asked_for() -> None:
     assert set(METHODS) - set(DEFAULT_METHODS) == {
         "modulation", "modulation-shift", "modulation-module", "cross-stitch", "single-task",
-        "single",
+        "residual-adapters", "series-adapters", "single",
     }  # fmt: skip
     assert METHODS["single"].network_per_task
 

@@ -191,8 +191,9 @@ def serving_cost(networks: Sequence[TaskNetwork]) -> dict[str, float]:
 
     Returns:
         ``passes``: each network by its plan (what tasks share once, then each task's own units);
-        ``masked_passes``: the paper's way, a full pass per task where there are routes. Both count
-        multiply-adds of the convolutions, and of stitches; a trunk per task runs as it is.
+        ``masked_passes``: the paper's way, a full pass per task where they differ in more than
+        heads. Both count multiply-adds of the convolutions, and of stitches; a trunk per task runs
+        as it is.
     """
     passes = masked = 0.0
     for network in networks:
@@ -203,5 +204,5 @@ def serving_cost(networks: Sequence[TaskNetwork]) -> dict[str, float]:
         elif isinstance(network, RoutedNetwork):
             trunk = masked_cost(network).macs
             passes += cost(make_plan(network, tasks), tasks).macs / trunk
-            masked += len(tasks) if any(mask is not None for mask in network.routes) else 1
+            masked += len(tasks) if network.first_own < len(network.layers) else 1
     return {"passes": passes, "masked_passes": masked}
