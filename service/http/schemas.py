@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from model.config import BackboneConfig, HeadConfig, PreprocessConfig, RoutingConfig
+from model.config import BackboneConfig, Family, HeadConfig, PreprocessConfig, RoutingConfig
 from service.core.holder import State
 from service.core.run_options import Precision
 from service.core.versions import Role
@@ -310,6 +310,9 @@ class ModelResponse(BaseModel):
     )
     device: str | None = None
     tasks: int | None = Field(default=None, description="number of tasks; see /v1/tasks")
+    family: Family | None = Field(
+        default=None, description="routed: one trunk for all tasks; others have one for each"
+    )
     backbone: BackboneConfig | None = None
     routing: RoutingConfig | None = None
     head: HeadConfig | None = None

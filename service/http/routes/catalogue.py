@@ -143,6 +143,7 @@ def _served(model: ServedModel) -> dict[str, Any]:
         "precision_error": model.precision_error,
         "device": model.device,
         "tasks": len(model.tasks),
+        "family": config.family,
         "backbone": config.backbone,
         "routing": config.routing,
         "head": config.head,

@@ -36,6 +36,7 @@ def test_the_model_says_what_is_served_and_how() -> None:
     assert (body["strategy"], body["precision"], body["device"]) == ("fake", "float32", "cpu")
     assert body["preprocess"]["height"] == 28
     assert body["preprocess_id"].startswith("pixels-v")
+    assert body["family"] == "routed"
     assert body["backbone"]["arch"] == "vgg11_bn"
     assert body["engine"]["cpus"] == 2
     assert body["engine"]["batch_limit_rows"] == 256
