@@ -133,7 +133,7 @@ def test_sigma_with_its_reading(run: Run, root: Path, reading: str, keep: float)
         (["--sigma", "x", "--sigma-reading", "paper"], "must be a number"),
         (["--sigma", "0.2", "--sigma-reading", "code", "--keep", "0.8"], "the same thing"),
         (["--keep", "0"], "keep is 0.0"),
-        (["--arch", "resnet18"], "known architectures"),
+        (["--arch", "resnet34"], "known architectures"),
         (["--kep", "0.5"], "No such option: --kep"),
         (["--config", "nothing"], "no recipe of that name"),
     ],
