@@ -31,7 +31,7 @@ from benchmarks.samples import summarise
 from benchmarks.soak import different_sizes
 from benchmarks.traffic import WORKLOADS, prepare
 
-CLIENTS = 8
+CLIENTS = 4
 IMAGES = 64
 IDLE_S = 5.0  # the service gives memory back while nobody asks
 AS_SHIPPED = "as shipped"
@@ -93,7 +93,7 @@ def main(
 def _measured(
     spec: bundles.BundleSpec, given: Mapping[str, str], seconds: float
 ) -> dict[str, float]:
-    peer = OursAsShipped(given)
+    peer = OursAsShipped({"TASKROUTE_REQUEST_TIMEOUT_MS": "120000", **given})
     images = [jpeg(number, *size) for number, size in enumerate(different_sizes(IMAGES))]
     with service(peer, spec, "allocator") as (server, _):
         prepared = prepare(peer, WORKLOADS["all"], server.port, images, spec.task_names)

@@ -18,9 +18,11 @@ import httpx
 
 
 async def client(url: str, image: bytes, until: float, statuses: Counter[str]) -> None:
-    """One client, one connection, until the time is up or nobody listens any more."""
-    async with httpx.AsyncClient(timeout=30) as session:
-        while time.monotonic() < until:
+    """One client, one connection, one answer at least, until the time is up or nobody listens any
+    more.
+    """
+    async with httpx.AsyncClient(timeout=120) as session:
+        while True:
             try:
                 answer = await session.post(
                     f"{url}/v1/predict", content=image, headers={"Content-Type": "image/png"}
@@ -36,6 +38,8 @@ async def client(url: str, image: bytes, until: float, statuses: Counter[str]) -
                 sys.stderr.write("asking\n")
                 sys.stderr.flush()
             statuses[str(answer.status_code)] += 1
+            if time.monotonic() > until:
+                return
 
 
 async def main(url: str, clients: int, seconds: float, image: bytes) -> None:

@@ -48,7 +48,9 @@ def container(docker: Engine, models: str, *options: str, image: str = SERVICE) 
     """A running service; removed at the end."""
     name = docker.docker(
         "run", "--detach", *RESTRICTED, "--publish", "127.0.0.1::8000", "--volume",
-        f"{models}:/models:ro", "--env", "TASKROUTE_MODEL=fashion", *options, image,
+        f"{models}:/models:ro", "--env", "TASKROUTE_MODEL=fashion",
+        "--env", "TASKROUTE_REQUEST_TIMEOUT_MS=90000",  # the machine may be busy
+        *options, image,
     )  # fmt: skip
     try:
         yield name
