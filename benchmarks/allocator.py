@@ -1,10 +1,10 @@
-"""What the usual variables for allocators and threads do to the service: why the image sets none.
+"""What the usual variables for allocators and threads do to the service; the image sets none.
 
     python -m benchmarks.allocator [--preload /usr/lib/x86_64-linux-gnu/libjemalloc.so.2]
 
 The same service under each of them in turn, several rounds of all, asked for all tasks of pictures
-of many sizes: that is what fragments a heap. Time of the processor and page faults are the
-process's own, so that they hold on a busy machine too, where rows/s do not.
+of many sizes: that is what fragments a heap. Run it on a quiet machine: threads that wait for one
+another spin, so that on a busy one even the time of the processor goes up several times.
 """
 
 from __future__ import annotations
