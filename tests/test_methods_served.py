@@ -44,6 +44,8 @@ def test_every_method_trains_is_published_and_served(
     bundle = Repository(tmp_path).read(name)
     assert bundle.config.family == settings.family
     assert bundle.metrics["training"]["steps"] > 1
+    card = (bundle.path / "README.md").read_text(encoding="utf-8")
+    assert ("one routed network" in card) == ("- Routes: " in card) == (settings.family == "routed")
     source = RepositorySources(tmp_path, RunOptions()).of(name)
     holder = ModelHolder(name)
     holder.serve(source.load(source.published()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from model.config import ModelConfig
+from model.config import Family, ModelConfig
 from training.calibration import ENOUGH
 from training.evaluation import Evaluation
 from training.tables import markdown_table
@@ -24,22 +24,19 @@ def model_card(
         about: the ``data`` and ``training`` parts of the metrics.
         notes: what a person should know about the data, a sentence each.
     """
-    routing, image, data = config.routing, config.preprocess, about["data"]
+    image, data = config.preprocess, about["data"]
     counts = ", ".join(f"{count} {split}" for split, count in data["images"].items())
     return "\n".join(
         [
             f"# {name}",
             "",
-            f"{len(config.tasks)} image-attribute tasks answered by one routed network "
-            "(Task Routing, ICCV 2019).",
+            f"{len(config.tasks)} image-attribute tasks answered by {_NETWORKS[config.family]}.",
             "",
             "## Network",
             f"- Backbone {config.backbone.arch}, width {config.backbone.width:g}, norm "
             f"{config.backbone.norm}; images {image.height}x{image.width} px (height x width), "
             f"fit {image.fit}.",
-            f"- Routes: {routing.scheme}, keep {_keep(routing.keep)}, layers "
-            f"{routing.routed_layers}, seed {routing.seed}"
-            f"{'' if routing.modulation == 'none' else f', modulation {routing.modulation}'}.",
+            *_routes(config),
             "",
             "## Data and training",
             f"- Source `{data['source']}` ({data['digest'][:19]}...): {counts} images.",
@@ -65,6 +62,25 @@ def model_card(
             "",
         ]
     )
+
+
+_NETWORKS: Mapping[Family, str] = {
+    "routed": "one routed network (Task Routing, ICCV 2019)",
+    "single_task": "a trunk for each, which share nothing",
+    "cross_stitch": "a trunk for each, with cross-stitch units between them (CVPR 2016)",
+}
+
+
+def _routes(config: ModelConfig) -> list[str]:
+    """A line about routes; none where every task has a trunk of its own."""
+    routing = config.routing
+    if config.family != "routed":
+        return []
+    return [
+        f"- Routes: {routing.scheme}, keep {_keep(routing.keep)}, layers "
+        f"{routing.routed_layers}, seed {routing.seed}"
+        f"{'' if routing.modulation == 'none' else f', modulation {routing.modulation}'}."
+    ]
 
 
 _SUMMARY = {

@@ -9,10 +9,11 @@ import torch
 
 from model.baselines.cross_stitch import OWN_SHARE
 from model.baselines.towers import TowerNetwork
-from tests.training.conftest import tiny_images
+from model.errors import ConfigError
+from tests.training.conftest import tiny, tiny_images
 from tests.training.test_trainer import Quiet, assert_same, interrupt, weights
-from tests.training.towers import ALONE, STITCHED, tower_trainer
-from training.errors import RunInterruptedError
+from tests.training.towers import ALONE, STITCHED, tiny_towers, tower_trainer
+from training.errors import RunInterruptedError, SettingsError
 from training.losses import masked_loss
 from training.stages import follow_routes
 from training.trainer import Trainer
@@ -82,3 +83,11 @@ def test_towers_have_no_routes_to_follow(whole: Trainer) -> None:
     before = whole.network.config
     follow_routes(whole.network, whole.settings)
     assert whole.network.config == before
+
+
+def test_trunks_that_do_not_fit_are_refused_before_they_are_made() -> None:
+    said = r"'memory_limit_gb' is 0\.004 GB: 1 of the 3 tasks would fit"
+    with pytest.raises(ConfigError, match=said):
+        tiny_towers(tiny(**ALONE, memory_limit_gb=0.004))
+    with pytest.raises(SettingsError, match="'freeze' is 'shared' and 'family' is 'single_task'"):
+        tiny(**ALONE, freeze="shared", init_from="m/1")

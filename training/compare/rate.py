@@ -58,7 +58,7 @@ def planned_epochs(settings: TrainSettings, tasks: TaskSet, images: int, clock: 
 
 
 def _kinds(settings: TrainSettings) -> Iterator[TrainSettings]:
-    """Settings whose every step is of one kind of the run's: with, without routes or stitches."""
+    """Settings of one kind of step each: with and without the run's routes, or stitches."""
     if settings.family == "cross_stitch":
         yield settings
         if settings.shared_start:

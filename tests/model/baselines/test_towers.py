@@ -7,6 +7,7 @@ import torch
 
 from model.baselines.towers import TowerNetwork
 from model.config import Family
+from model.errors import ConfigError
 from model.families import build_towers
 from model.network import RoutedNetwork
 from tests.model.baselines.towers import make_towers, tower_config
@@ -118,3 +119,11 @@ def test_tasks_and_images_that_it_does_not_have_are_refused(family: Family) -> N
         network(images, torch.zeros(3, dtype=torch.int64))
     with pytest.raises(ValueError, match="images must be uint8"):
         network(images.float(), 0)
+
+
+@pytest.mark.parametrize(
+    "backbone", [{"arch": "resnet18"}, {"arch": "vgg11_bn", "norm": "batch_per_domain"}]
+)
+def test_trunks_that_are_no_chains_of_one_tasks_own_are_refused(backbone: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"towers are chains of convolutions.*take vgg"):
+        TowerNetwork(tower_config("single_task", backbone=backbone))
