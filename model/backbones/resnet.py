@@ -4,10 +4,9 @@ Convolutions are counted in the order in which they run, the stem first; a short
 convolution belongs to the block's last one. The stride of a bottleneck is that of its 3x3
 convolution, as in torchvision, whose weights fit ``resnet18`` and ``resnet50``.
 
-**The rule of routes.** A residual block adds its input to its result, so what a task may use of the
-one and of the other cannot be drawn apart: where the block computed a unit that the input lacks,
-the identity path would be cut, and a few blocks on hardly any unit would still be carried around.
-Therefore
+**The rule of routes.** A residual block adds its input to its result. Were the routes of one
+block's result and of the next one's drawn apart, only the units in both would be carried around,
+after a few blocks hardly any, and the identity path would be cut. Therefore
 
 - inside a block every convolution has routes of its own;
 - the results of all blocks of a stage are one *stream* and share one route per task. It masks the
