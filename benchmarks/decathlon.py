@@ -27,7 +27,7 @@ from benchmarks.report import RESULTS, Report, write_json
 from model.plan import cost, make_plan
 from model.repository import Repository
 from training.cli import main as training
-from training.decathlon_score import points
+from training.decathlon_score import errors_of, points
 
 DATA = "TASKROUTE_DATA"
 DOMAINS = ("birds", "digits", "faces", "garments", "objects")
@@ -107,8 +107,8 @@ def run(key: str, seed: int, steps: int, root: Path, repository: Path) -> dict[s
         bundle = Repository(repository).read(name)
         network = bundle.network()
         found["parameters"] += sum(network.parameter_counts().values())
+        found["errors"] |= errors_of(bundle.metrics)
         for index, task in enumerate(network.tasks):
-            found["errors"][task.name] = 1 - bundle.metrics["tasks"][task.name]["accuracy"]
             found["macs"][task.name] = cost(make_plan(network, [index]), [index]).macs
         found["images"] = bundle.metrics["data"]["images"]
     return found

@@ -74,14 +74,32 @@ def points(errors: Mapping[str, float], baseline: Mapping[str, float]) -> dict[s
 
 
 def errors_of(figures: Mapping[str, Any]) -> dict[str, float]:
-    """Each task's error, from what ``evaluate --json`` or ``metrics.json`` say; DataError for a
-    task without test labels."""
-    errors = {}
-    for name, task in figures["tasks"].items():
-        if task["accuracy"] is None:
-            raise DataError(f"domain {name!r} has no labels in split {figures['split']!r}")
-        errors[name] = 1 - task["accuracy"]
-    return errors
+    """Each task's error, from what ``evaluate --json`` or ``metrics.json`` say.
+
+    The likelier class counts: of two classes the one above a probability of 0.5, whatever the
+    task's threshold was chosen for.
+
+    Raises:
+        DataError: a task without labels, or something else than figures.
+    """
+    try:
+        accuracies = {
+            name: task["accuracy"] if (half := task.get("accuracy_at_half")) is None else half
+            for name, task in figures["tasks"].items()
+        }
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DataError(f"no figures as `evaluate --json` writes them: {error!r}") from error
+    for name, accuracy in accuracies.items():
+        if accuracy is None:
+            raise DataError(f"domain {name!r} has no labels in split {figures.get('split')!r}")
+    return {name: 1 - accuracy for name, accuracy in accuracies.items()}
+
+
+def _read_errors(path: Path) -> dict[str, float]:
+    try:
+        return errors_of(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
 
 
 def _main(
@@ -93,10 +111,8 @@ def _main(
     """Print a model's points by domain, and its decathlon score."""
     console = Console()
     try:
-        errors = errors_of(json.loads(figures.read_text(encoding="utf-8")))
-        beside = OFFICIAL_BASELINE
-        if baseline is not None:
-            beside = errors_of(json.loads(baseline.read_text(encoding="utf-8")))
+        errors = _read_errors(figures)
+        beside = OFFICIAL_BASELINE if baseline is None else _read_errors(baseline)
         found = points(errors, beside)
     except DataError as error:
         Console(stderr=True).print(f"error: {error}", highlight=False)

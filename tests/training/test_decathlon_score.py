@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,18 @@ def test_what_is_no_error_is_refused() -> None:
         errors_of({"split": "test", "tasks": {"a": {"accuracy": None}}})
 
 
+def test_of_two_classes_the_likelier_counts() -> None:
+    tasks = {
+        "two": {"accuracy": 0.7, "accuracy_at_half": 0.9},
+        "three": {"accuracy": 0.6, "accuracy_at_half": None},
+        "never right": {"accuracy": 0.0, "accuracy_at_half": 0.0},
+    }
+    found = errors_of({"split": "test", "tasks": tasks})
+    assert found == pytest.approx({"two": 0.1, "three": 0.4, "never right": 1.0})
+    with pytest.raises(DataError, match="no figures"):
+        errors_of({"tasks": {"a": 0.3}})
+
+
 def test_the_command_scores_what_evaluate_wrote(tmp_path: Path) -> None:
     def write(name: str, **accuracies: float) -> Path:
         tasks = {task: {"accuracy": accuracy} for task, accuracy in accuracies.items()}
@@ -69,3 +82,14 @@ def test_the_command_scores_what_evaluate_wrote(tmp_path: Path) -> None:
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert "no baseline for domain 'a'" in refused.stderr
+
+
+def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "half.json").write_text("{")
+    command = [sys.executable, "-m", "training.decathlon_score", "half.json"]
+    refused = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 1
+    assert "half.json cannot be read" in refused.stderr
