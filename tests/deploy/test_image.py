@@ -69,7 +69,7 @@ def wait_until_healthy(docker: Engine, name: str) -> None:
     while (now := state(docker, name))["Health"]["Status"] != "healthy":
         assert now["Running"], docker.attempt("logs", name).stderr[-3000:]
         assert time.monotonic() < until, now
-        time.sleep(0.3)
+        time.sleep(1)
 
 
 def url_of(docker: Engine, name: str) -> str:
