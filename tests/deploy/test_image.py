@@ -23,7 +23,7 @@ from tests.service.pictures import picture
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(7200)]
 
 GB = 10**9
-READY_LIMIT_S = 300
+READY_LIMIT_S = 600
 TEMPORARY = ("--read-only", "--tmpfs", "/tmp")  # noqa: S108  # of the container
 RESTRICTED = (*TEMPORARY, "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 

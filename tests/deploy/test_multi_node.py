@@ -17,7 +17,7 @@ from tests.deploy.test_image import RESTRICTED, state
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(7200)]
 
-LIMIT_S = 600
+LIMIT_S = 1800
 # In place of the Job's data, and a state after every step.
 SMALLER = ("--data=builtin:fashion", "--config=demo", "--epochs=1", "--checkpoint-interval-s=0.01")
 
