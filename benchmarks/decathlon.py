@@ -91,13 +91,20 @@ def main(
             if not cell.is_file():
                 cell.parent.mkdir(parents=True, exist_ok=True)
                 write_json(cell, run(key, seed, steps, root, build / "models"))
+            elif (earlier := json.loads(cell.read_text(encoding="utf-8"))["steps"]) != steps:
+                raise typer.BadParameter(
+                    f"{cell} is of {earlier} steps, and --steps is {steps}: compare into another "
+                    "folder (--out), or delete the cells"
+                )
             write(out, steps)
 
 
 def run(key: str, seed: int, steps: int, root: Path, repository: Path) -> dict[str, Any]:
     """Train an entry: its errors by domain, and what it takes."""
     entry = ENTRIES[key]
-    found: dict[str, Any] = {"errors": {}, "parameters": 0, "macs": {}, "cpu_s": 0.0}
+    found: dict[str, Any] = {
+        "steps": steps, "errors": {}, "parameters": 0, "macs": {}, "cpu_s": 0.0,
+    }  # fmt: skip
     for domains in ([one] for one in DOMAINS) if entry.alone else [list(DOMAINS)]:
         name = f"{key}-seed{seed}" + (f"-{domains[0]}" if entry.alone else "")
         began = time.process_time()
@@ -146,7 +153,10 @@ def write(out: Path, steps: int) -> None:
         "Score: the Visual Decathlon's, the sum over domains of 1000 max(0, 1 - E / 2B)^2 for test "
         "error E, with B the error of a network for that domain alone: the baseline has 250 a "
         "domain. With keep 1.0 every task uses every unit: routes then change nothing, and the "
-        "row is that of the adapters without."
+        "row is that of the adapters without. These networks are narrow, 8 to 64 units a layer, of "
+        "which keep 0.2 leaves a task 2 to 13, and trained for minutes: the order of the rows is "
+        "theirs, not that of the paper's networks on the full decathlon. A misread one of the 400 "
+        "digits costs some 40 points near the baseline's error, so chance moves a score by 150."
     )
     report.table(*_table(cells))
     report.section("Test errors by domain")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -116,6 +117,17 @@ def test_every_entry_is_a_training_that_can_be_asked_for(
 
 class _StopError(Exception):
     """Raised where training would begin."""
+
+
+def test_cells_of_other_steps_are_not_taken_for_these(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decathlon, "write_mini_decathlon", lambda *_: None)
+    monkeypatch.setenv(decathlon.DATA, str(root))
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells/single-seed0.json").write_text('{"steps": 20}')
+    with pytest.raises(typer.BadParameter, match="of 20 steps, and --steps is 30"):
+        decathlon.main(steps=30, seeds=1, build=tmp_path, out=tmp_path)
 
 
 def test_the_page_has_a_row_for_every_entry(
