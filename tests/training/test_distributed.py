@@ -29,7 +29,7 @@ from training.trainer import Trainer
 
 TOLERANCE = 1e-6
 """Of weights in float64: sums are in another order and losses are float32, nothing else differs."""
-TOLERANCE_FLOAT32 = 1e-3
+TOLERANCE_FLOAT32 = 5e-3
 """The same in float32, after few steps: batch norm of small batches amplifies rounding."""
 
 
