@@ -33,7 +33,7 @@ TRAIN = (
 
 def main(
     fashion_mnist: Annotated[Path, typer.Option(help="Fashion-MNIST's four files.")] = Path(
-        "/usr/share/datasets/fashion-mnist"
+        "build/fashion-mnist"
     ),
     epochs: Annotated[float, typer.Option(help="Passes over the training images.")] = 2,
     build: Annotated[Path, typer.Option(help="For the network and the images.")] = Path(

@@ -56,7 +56,7 @@ def main(
     ),
     stages: Annotated[int, typer.Option(help="Only the first so many stages of each.")] = 9,
     fashion_mnist: Annotated[Path, typer.Option(help="Fashion-MNIST's four files.")] = Path(
-        "/usr/share/datasets/fashion-mnist"
+        "build/fashion-mnist"
     ),
     out: Annotated[Path, typer.Option(help="Where results go.")] = RESULTS / "methods",
 ) -> None:

@@ -125,7 +125,7 @@ def main(
     ),
     stages: Annotated[int, typer.Option(help="Only the first so many stages of each.")] = 9,
     fashion_mnist: Annotated[Path, typer.Option(help="Fashion-MNIST's four files.")] = Path(
-        "/usr/share/datasets/fashion-mnist"
+        "build/fashion-mnist"
     ),
     build: Annotated[Path, typer.Option(help="For data written from packs.")] = Path(
         "build/training"

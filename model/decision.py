@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from model.tasks import Task, TaskSet
+from model.tasks import Task
 
 Floats = npt.NDArray[np.float32]
 
@@ -55,8 +54,3 @@ def answer(task: Task, logits: Floats) -> Answer:
     return Answer(
         task.name, task.classes[best], float(scores[best]), None, task.calibrated, by_class
     )
-
-
-def answers(tasks: TaskSet, task_index: Sequence[int], logits: Floats) -> list[Answer]:
-    """Answers for rows: row r of ``logits`` [R, max_outputs] belongs to task ``task_index[r]``."""
-    return [answer(tasks[task], row) for task, row in zip(task_index, logits, strict=True)]

@@ -38,16 +38,24 @@ STRATEGIES: tuple[Strategy, ...] = ("masked", "mixed", "subnet")
 _AUTO_TASKS = 8  # asked about one image, to find the fastest
 
 
-class MaskedForward:
-    """Rows grouped by task; the full, masked network per group."""
+class _WholeForward:
+    """What the ways have in common that run the network as it is, uncut."""
 
-    name: Strategy = "masked"
     kernels = "pytorch"
 
     def __init__(
         self, network: TaskNetwork, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> None:
         self._network, self._device, self._dtype = network.eval().to(device), device, dtype
+
+    def close(self) -> None:
+        """There is nothing to stop."""
+
+
+class MaskedForward(_WholeForward):
+    """Rows grouped by task; the full, masked network per group."""
+
+    name: Strategy = "masked"
 
     @torch.inference_mode()
     def __call__(self, batch: RowBatch) -> Tensor:
@@ -61,20 +69,11 @@ class MaskedForward:
             logits[rows, : answered.shape[1]] = answered.float().cpu()
         return logits
 
-    def close(self) -> None:
-        """There is nothing to stop."""
 
-
-class StitchedForward:
+class StitchedForward(_WholeForward):
     """The rows' distinct images once through all stitched towers, whatever tasks are asked."""
 
     name: Strategy = "masked"
-    kernels = "pytorch"
-
-    def __init__(
-        self, network: TaskNetwork, device: torch.device, dtype: torch.dtype = torch.float32
-    ) -> None:
-        self._network, self._device, self._dtype = network.eval().to(device), device, dtype
 
     @torch.inference_mode()
     def __call__(self, batch: RowBatch) -> Tensor:
@@ -86,9 +85,6 @@ class StitchedForward:
             rows = (batch.task_index == task).nonzero().flatten()
             logits[rows, : answered.shape[1]] = answered.float().cpu()[batch.image_index[rows]]
         return logits
-
-    def close(self) -> None:
-        """There is nothing to stop."""
 
 
 class MixedForward:

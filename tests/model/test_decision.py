@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.decision import Floats, answer, answers, probabilities
-from model.tasks import Calibration, Task, TaskSet
+from model.decision import Floats, answer, probabilities
+from model.tasks import Calibration, Task
 
 BINARY = Task(name="boot")
 KIND = Task(name="kind", classes=("a", "b", "c"))
@@ -135,12 +135,3 @@ def test_a_multi_class_answer_names_the_likeliest_class_and_all_of_them() -> Non
 def test_answers_are_plain_data() -> None:
     for task in (BINARY, KIND):
         assert json.loads(json.dumps(asdict(answer(task, row(0.1, 0.2, 0.3)))))["task"] == task.name
-
-
-def test_answers_of_rows_keep_their_order() -> None:
-    tasks = TaskSet([BINARY, KIND])
-    logits = np.stack([row(0.0, 5.0, 0.0), row(4.0), row(9.0, 0.0, 0.0)])
-    found = answers(tasks, [1, 0, 1], logits)
-    assert [(a.task, a.label) for a in found] == [("kind", "b"), ("boot", "yes"), ("kind", "a")]
-    with pytest.raises(ValueError, match="shorter"):
-        answers(tasks, [1, 0, 1], logits[:2])
