@@ -81,12 +81,15 @@ class Convolutions:
         tails: Iterable[Tail],
         *,
         native: bool,
+        threads: int,
     ) -> None:
-        """``tails``: what tasks run alone; ``native``: whether the compiled library may be used."""
+        """``tails``: what tasks run alone; ``native``: whether the compiled library may be used, by
+        so many ``threads``."""
         self._network, self._device, self._dtype = network, device, dtype
         self._cache = cache
         runs = native and device.type == "cpu" and dtype == torch.float32 and is_chain(network)
         self._native = native_library() if runs else None
+        self._threads = threads
         self._no_room = self._beyond(_KEPT_SHARE * cache.budget_bytes, tails)
         self._keys = [content_key(layer, dtype) for layer in network.layers]
         cache.claim(self._keys)
@@ -132,7 +135,7 @@ class Convolutions:
             return self._cache.get(self._key(cuts), make)(x, block_input)
         if len(cuts) == 1 and self._native is not None:
             packed = self._packed(self._layer(cuts[0]))
-            return self._native.convolve(x, packed, torch.get_num_threads())
+            return self._native.convolve(x, packed, self._threads)
         return self._cache.get(self._key(cuts), lambda: CutConv.cut(layer, cuts, self._dtype))(x)
 
     def plain(self, cut: Cut) -> PlainConv:
@@ -146,7 +149,7 @@ class Convolutions:
 
         return self._cache.get(self._key([cut]) + b"plain", make)
 
-    def logits(self, inputs: Sequence[SubnetInput], threads: int) -> Tensor:
+    def logits(self, inputs: Sequence[SubnetInput]) -> Tensor:
         """Of all subnets' rows in order: float32 [rows, max_outputs], -inf beyond a task's outputs.
 
         Those that are asked about the images themselves are of one domain.
@@ -165,7 +168,9 @@ class Convolutions:
             for asked in inputs
             if asked.x.dtype == torch.uint8
         ]
-        return self._library().logits(chains, self._levels[max(domains, default=0)], most, threads)
+        return self._library().logits(
+            chains, self._levels[max(domains, default=0)], most, self._threads
+        )
 
     def _library(self) -> Library:
         if self._native is None:

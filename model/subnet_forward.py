@@ -41,10 +41,7 @@ class _BlockInput:
 
     def of(self, images: Images) -> Tensor:
         """The rows of ``images``."""
-        if len(images) == len(self.images):
-            return self.x
-        place = {image: row for row, image in enumerate(self.images)}
-        return self.x[[place[image] for image in images]]
+        return _rows(self.x, self.images, images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +60,8 @@ class SubnetForward:
 
     Called by one thread. With the compiled kernels (:mod:`model.native`) everything behind the
     point where tasks part, heads included, is one call, spread over ``workers`` threads of its own.
+    PyTorch's operators around it keep to one: a second thread of theirs would spin for milliseconds
+    after each, on the core that a worker needs.
 
     Without them, tails asked about equally many images run side by side in grouped convolutions
     (:mod:`model.tails`). With ``workers`` > 1 groups and single tails are spread over that many
@@ -95,13 +94,13 @@ class SubnetForward:
         self._features = {task: used[same] for task, same in enumerate(self._computed_by)}
         self._heads = HeadBank(network.heads, self._features)
         self._conv = Convolutions(
-            network, device, dtype, cache or WeightCache(), tails, native=native
+            network, device, dtype, cache or WeightCache(), tails, native=native, threads=workers
         )
         grouped = not self._conv.has_subnets and fuses(device, dtype) and is_chain(network)
         together = _by_generation(tails, network.config.generation_of) if grouped else ()
         self._groups = [group for members in together for group in group_tails(members)]
         self._tails = {tail.task: tail for tail in tails}
-        self._subnets: dict[tuple[int, bool], Subnet] = {}  # of a task, and whether all of it
+        self._subnets: dict[tuple[int, int], Subnet] = {}  # by task and first layer
         self._workers = workers if device.type == "cpu" else 1
         self._pool: ThreadPoolExecutor | None = None
         usable = compiled and not self._conv.has_subnets and is_chain(network)
@@ -129,6 +128,16 @@ class SubnetForward:
 
     @torch.inference_mode()
     def __call__(self, batch: RowBatch) -> Tensor:
+        if not self._conv.has_subnets:
+            return self._answer(batch)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return self._answer(batch)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _answer(self, batch: RowBatch) -> Tensor:
         images, tasks = batch.image_index.tolist(), batch.task_index.tolist()
         asked: dict[int, dict[int, None]] = {}
         for image, task in zip(images, tasks, strict=True):
@@ -175,8 +184,8 @@ class SubnetForward:
         """Where one task is wanted: from the images to its logits in one call."""
         [(task, images)] = wanted.items()
         self._network.check_images(pixels)
-        asked = SubnetInput(self._subnet(task, whole=True), pixels, images)
-        return Ready([(image, task) for image in images], self._conv.logits([asked], self._workers))
+        asked = SubnetInput(self._subnet(task, first=0), pixels, images)
+        return Ready([(image, task) for image in images], self._conv.logits([asked]))
 
     def _own_subnets(
         self,
@@ -184,25 +193,23 @@ class SubnetForward:
         riders: Mapping[int, Sequence[int]],
         answered: Wanted,
     ) -> Ready:
-        """From where wanted tasks part to their logits, all in one call."""
+        """From where a visit left each task alone to its logits, all in one call."""
         inputs: list[SubnetInput] = []
         rows: list[tuple[int, int]] = []
         for same, visit in parted.items():
             place = {image: row for row, image in enumerate(visit.images)}
             for task in riders[same]:
                 positions = [place[image] for image in answered[task]]
-                subnet = self._subnet(task, whole=False)
+                subnet = self._subnet(task, first=visit.node.cut.layer)
                 inputs.append(SubnetInput(subnet, visit.x, positions, visit.select))
                 rows.extend((image, task) for image in answered[task])
-        return Ready(rows, self._conv.logits(inputs, self._workers))
+        return Ready(rows, self._conv.logits(inputs))
 
-    def _subnet(self, task: int, *, whole: bool) -> Subnet:
-        """The task's subnet from the first layer, or from where it has parted from all others."""
-        key = (task, whole)
+    def _subnet(self, task: int, *, first: int) -> Subnet:
+        """The task's layers from ``first`` on, and its head."""
+        key = (task, first)
         if key not in self._subnets:
-            same = self._computed_by[task]
-            own: Sequence[Cut] = self._tails[same].cuts if same in self._tails else ()
-            cuts = alone(self._roots, same) if whole else own
+            cuts = alone(self._roots, self._computed_by[task])[first:]
             self._subnets[key] = self._conv.subnet(task, cuts, self._features[task])
         return self._subnets[key]
 
@@ -243,14 +250,15 @@ class SubnetForward:
     def _shared(
         self, visits: list[_Visit], wanted: Wanted
     ) -> tuple[list[Features], dict[int, _Visit]]:
-        """What several tasks share, level by level; the visits at which wanted tasks part."""
+        """What several tasks share, level by level; the visits from which on a wanted task is
+        alone."""
         found: list[Features] = []
         parted: dict[int, _Visit] = {}
         while visits:
             below: list[_Visit] = []
             for visit in visits:
                 if not is_tail(visit.node):
-                    below.extend(self._visit(visit, wanted, found))
+                    below.extend(self._visit(visit, wanted, found, parted))
                 elif visit.node.tasks[0] in wanted:
                     parted[visit.node.tasks[0]] = visit
             visits = below
@@ -278,7 +286,8 @@ class SubnetForward:
     def _whole(self, compiled: CompiledTail, visit: _Visit, wanted: Wanted) -> Features:
         """A tail in one call."""
         [task] = visit.node.tasks
-        x, images = _input(visit, wanted)
+        images = _asked(visit.images, (task,), wanted)
+        x = _input(visit, images)
         pooled = compiled(x, [self._conv.plain(cut) for cut in self._tails[task].cuts])
         return Features((task,), (images,), pooled.unsqueeze(0))
 
@@ -286,25 +295,42 @@ class SubnetForward:
         found: list[Features] = []
         stack = [visit]
         while stack:
-            stack.extend(reversed(self._visit(stack.pop(), wanted, found)))
+            stack.extend(reversed(self._visit(stack.pop(), wanted, found, {})))
         return found
 
-    def _visit(self, visit: _Visit, wanted: Wanted, found: list[Features]) -> list[_Visit]:
-        """One node: its convolution, then the visits it leads to; leaves go to ``found``."""
+    def _visit(
+        self,
+        visit: _Visit,
+        wanted: Wanted,
+        found: list[Features],
+        parted: dict[int, _Visit],
+    ) -> list[_Visit]:
+        """One node: its convolution, then the visits it leads to.
+
+        Leaves go to ``found``, and to ``parted`` what a subnet can run from here on: a task that
+        shares not even this convolution.
+        """
         node = visit.node
         forks = node.active(wanted.keys())
         if not forks:
             return []
-        x, images = _input(visit, wanted)
-        block = visit.block_input
+        images = _asked(visit.images, node.tasks, wanted)
+        work = [(fork, _asked(images, fork.tasks, wanted)) for fork in forks]
+        share = shares_conv(node, forks, [len(asked) for _, asked in work], len(images))
+        if self._conv.has_subnets and not share:
+            lone = {fork: task for fork in forks if (task := _only_task(fork, wanted)) is not None}
+            parted.update(dict.fromkeys(lone.values(), visit))
+            work = [(fork, asked) for fork, asked in work if fork not in lone]
+            if not work:
+                return []
+        x, block = _input(visit, images), visit.block_input
         if self._network.layers[node.cut.layer].shape.begins_block:
             block = _BlockInput(x, images)
-        own = [_only(x, images, [t for t in wanted if t in fork.tasks], wanted) for fork in forks]
-        share = shares_conv(node, forks, [len(part) for part, _ in own], len(images))
         shared = self._run(x, node.cut, images, block) if share else None
         below: list[_Visit] = []
-        for fork, (part, asked) in zip(forks, own, strict=True):
+        for fork, asked in work:
             if shared is None:
+                part = _rows(x, images, asked)
                 y, select = self._run(part, fork.alone, asked, block), None
             else:
                 y, select, asked = shared, fork.select, images
@@ -337,28 +363,40 @@ def _inputs_side_by_side(visits: Sequence[_Visit], wanted: Wanted) -> Tensor:
         for visit in visits
     )
     if alike and len(selects) == len(visits):
-        x, _ = _only(first.x, first.images, first.node.tasks, wanted)
-        return take_channels(x, torch.cat(selects))
-    return torch.cat([_input(visit, wanted)[0] for visit in visits], dim=1)
+        images = _asked(first.images, first.node.tasks, wanted)
+        return take_channels(_rows(first.x, first.images, images), torch.cat(selects))
+    inputs = [_input(visit, _asked(visit.images, visit.node.tasks, wanted)) for visit in visits]
+    return torch.cat(inputs, dim=1)
 
 
-def _input(visit: _Visit, wanted: Wanted) -> tuple[Tensor, Images]:
-    """What the visit's node reads: its channels, of the images that its wanted tasks ask about."""
-    x, images = _only(visit.x, visit.images, [t for t in visit.node.tasks if t in wanted], wanted)
-    return x if visit.select is None else take_channels(x, visit.select), images
+def _input(visit: _Visit, images: Images) -> Tensor:
+    """What the visit's node reads: its channels of ``images``."""
+    x = _rows(visit.x, visit.images, images)
+    return x if visit.select is None else take_channels(x, visit.select)
 
 
-def _only(
-    x: Tensor, images: Images, active: Sequence[int], wanted: Wanted
-) -> tuple[Tensor, Images]:
-    """The rows of ``x`` for images that any of the ``active`` tasks asks about."""
-    if any(len(wanted[task]) == len(images) for task in active):
-        return x, images
-    needed = {image for task in active for image in wanted[task]}
-    if len(needed) == len(images):
-        return x, images
-    keep = [row for row, image in enumerate(images) if image in needed]
-    return x[keep], tuple(images[row] for row in keep)
+def _asked(images: Images, tasks: Iterable[int], wanted: Wanted) -> Images:
+    """Those of ``images`` that any wanted one of the ``tasks`` asks about."""
+    needed: set[int] = set()
+    for task in tasks:
+        needed.update(wanted.get(task, ()))
+        if len(needed) == len(images):
+            return images
+    return tuple(image for image in images if image in needed)
+
+
+def _rows(x: Tensor, images: Images, wanted: Images) -> Tensor:
+    """The rows of ``x``, which has one for each of ``images``, that belong to the wanted ones."""
+    if len(wanted) == len(images):
+        return x
+    place = {image: row for row, image in enumerate(images)}
+    return x[[place[image] for image in wanted]]
+
+
+def _only_task(fork: NodeFork, wanted: Wanted) -> int | None:
+    """The one wanted task of a fork; None if it leads to several."""
+    tasks = [task for task in fork.tasks if task in wanted]
+    return tasks[0] if len(tasks) == 1 else None
 
 
 def _features(
