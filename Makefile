@@ -1,6 +1,6 @@
 # Everything a newcomer or CI types. Needs Python 3.11 (or 3.12) with venv, and make; sets up the rest.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve train test test-slow fuzz check format bench proto lock clean
+.PHONY: help venv demo serve train test test-slow fuzz check format pages bench deploy-test proto lock clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -59,6 +59,11 @@ deploy-test: venv ## build, run and validate all of deployment for real; says wh
 format: venv ## rewrite the sources as `check` wants them
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+pages: venv ## rewrite every page and file that is made from code or from committed results
+	$(BIN)/python -m service.reference --write README.md
+	$(BIN)/python -m benchmarks.pages
+	$(BIN)/python -m deploy.generate
 
 bench: venv ## measure; installs the extra `bench`
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[train,dev,bench]'

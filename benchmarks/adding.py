@@ -11,7 +11,6 @@ equal. What is finished is kept in ``--build``: the same command goes on with wh
 from __future__ import annotations
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -25,6 +24,7 @@ import torch
 import typer
 from rich.console import Console
 
+from benchmarks.packs import packs
 from benchmarks.report import RESULTS, Report, write_json
 from model.network import RoutedNetwork
 from model.preprocess import Pixels
@@ -36,7 +36,6 @@ from training.preparation import decode_split
 from training.sources import Dataset, open_source
 from training.unreadable import MAX_SHARE, UnreadableImages
 
-DATA = "TASKROUTE_DATA"
 PACK = "celeba10k/celeba10k.npz"
 PARENT, JOINT = "parent", "joint"
 TRAIN = ("--config", "evidence", "--width", "0.25", "--image-size", "48", "--calibration", "platt")
@@ -57,9 +56,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Where results go.")] = RESULTS / "adding",
 ) -> None:
     """Train, add, compare; fails where a bit of an old answer moved."""
-    if DATA not in os.environ:
-        raise typer.BadParameter(f"{DATA} does not say where the packs are")
-    source = f"pack:{Path(os.environ[DATA]) / PACK}"
+    source = f"pack:{packs() / PACK}"
     dataset = open_source(source)
     others = [name for name in dataset.tasks.names if name != task]
     steps = Steps(build)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+from benchmarks.packs import packs
 
 if TYPE_CHECKING:
     from model.bundle import Bundle
@@ -21,9 +20,7 @@ SETTINGS = (
 
 def source() -> str:
     """SOURCE of the pack; ends the program where the packs' folder is not named."""
-    if "TASKROUTE_DATA" not in os.environ:
-        raise typer.BadParameter("TASKROUTE_DATA does not say where the packs are")
-    return f"pack:{Path(os.environ['TASKROUTE_DATA']) / 'celeba10k' / 'celeba10k.npz'}"
+    return f"pack:{packs() / 'celeba10k' / 'celeba10k.npz'}"
 
 
 def published(place: str) -> Bundle:

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from benchmarks.number_list import integers
 from benchmarks.report import RESULTS, Report
 from model.baselines.memory import check_fits, footprint
 from model.config import Family, ModelConfig
@@ -44,7 +45,7 @@ def main(
     if step_of:
         print(_step_mb(step_of))
         return
-    rows = [_row(int(count), limit_gb, make_gb, step_gb) for count in tasks.split(",")]
+    rows = [_row(count, limit_gb, make_gb, step_gb) for count in integers(tasks)]
     _write(out, rows, limit_gb)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,13 +22,13 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.mini_decathlon import Counts, write_mini_decathlon
+from benchmarks.packs import packs
 from benchmarks.report import RESULTS, Report, write_json
 from model.plan import cost, make_plan
 from model.repository import Repository
 from training.cli import main as training
 from training.decathlon_score import errors_of, points
 
-DATA = "TASKROUTE_DATA"
 DOMAINS = ("birds", "digits", "faces", "garments", "objects")
 KEEPS = (0.2, 0.4, 0.6, 0.8)
 PER_STEP = 16
@@ -81,10 +80,8 @@ def main(
     out: Annotated[Path, typer.Option(help="Where results go.")] = RESULTS / "decathlon",
 ) -> None:
     """Train and score every entry; goes on with what an earlier call left unfinished."""
-    if DATA not in os.environ:
-        raise typer.BadParameter(f"{DATA} does not say where the packs are")
     root = build / "decathlon-1.0"
-    write_mini_decathlon(Path(os.environ[DATA]), root, Counts())
+    write_mini_decathlon(packs(), root, Counts())
     for seed in range(seeds):
         for key in ENTRIES:
             cell = out / "cells" / f"{key}-seed{seed}.json"

@@ -21,6 +21,7 @@ import typer
 
 from benchmarks.bundles import CACHE
 from benchmarks.folded_pass import FoldedPass
+from benchmarks.number_list import integers
 from benchmarks.paper_loop import PaperLoop
 from benchmarks.records import Records
 from benchmarks.report import RESULTS, Report
@@ -191,7 +192,7 @@ def main(
         wanted = [
             Cell(size, layers, keep, count, batch)
             for size, count, batch, keep, layers in itertools.product(
-                _integers(sizes), _integers(tasks), _integers(images),
+                integers(sizes), integers(tasks), integers(images),
                 map(float, keeps.split(",")), routed.split(";"),
             )
         ]  # fmt: skip
@@ -224,10 +225,6 @@ def main(
          f"{one['images']} images": one["loop_over"]["subnet"] for one in results},
     )  # fmt: skip
     report.write({"peak_flops": peak, "threads": threads, "rounds": rounds, "cells": results})
-
-
-def _integers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
 
 
 if __name__ == "__main__":

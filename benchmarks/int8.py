@@ -9,7 +9,6 @@ where the processor has them. The first convolution reads the image and stays fl
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,8 +18,8 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
 
+from benchmarks.cut_subnet import PAUSE_S, cells, network_of
 from benchmarks.report import RESULTS, Report
-from benchmarks.runtimes import network_of
 from benchmarks.timing import ratio, side_by_side
 from model.rows import RowBatch
 from model.strategies import make_forward, sample_batch
@@ -107,7 +106,7 @@ def measure(size: int, rows: int, keep: float, threads: int, rounds: int) -> dic
     runs = {name: _bound(forward, batch) for name, forward in forwards.items()}
     runs["int8"] = lambda: int8(batch.images)
     expected = runs["float32"]().sigmoid()
-    timings = side_by_side(runs, rounds)
+    timings = side_by_side(runs, rounds, pause=PAUSE_S)
     return {
         "size": size, "rows": rows, "keep": keep, "threads": threads,
         "seconds": {name: timing.rounds for name, timing in timings.items()},
@@ -131,10 +130,10 @@ def main(
 ) -> None:
     """Measure and write table and raw figures."""
     results = []
-    for count, size, batch in itertools.product(*map(_integers, (threads, sizes, rows))):
-        torch.set_num_threads(count)
-        results.append(measure(size, batch, keep, count, rounds))
-        print(count, size, batch, results[-1]["int8_over"], results[-1]["largest_dp"], flush=True)
+    for one in cells(measure, sizes=sizes, rows=rows, keep=keep, threads=threads, rounds=rounds):
+        results.append(one)
+        print(*(one[key] for key in ("threads", "size", "rows", "int8_over", "largest_dp")),
+              flush=True)  # fmt: skip
     report = Report(out or RESULTS / "int8", "One cut-out subnet in 8-bit integers")
     report.table(
         ["threads", "px", "rows", "int8 / float32", "int8 / bfloat16", "max dp", "max dp bfloat16"],
@@ -148,10 +147,6 @@ def main(
         "probability, from float32; random weights and random images."
     )
     report.write({"cells": results})
-
-
-def _integers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
 
 
 if __name__ == "__main__":

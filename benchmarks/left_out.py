@@ -10,7 +10,6 @@ evaluated the same way.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from benchmarks.packs import packs
 from benchmarks.report import RESULTS, Report
 from training.sources.fashion_mnist import CLASS_NAMES
 from training.sources.idx import read_idx
@@ -44,9 +44,7 @@ def main(
     / "left_out",
 ) -> None:
     """Train on the pack, evaluate on its test images and on those left out of it."""
-    if "TASKROUTE_DATA" not in os.environ:
-        raise typer.BadParameter("TASKROUTE_DATA does not say where the packs are")
-    pack = Path(os.environ["TASKROUTE_DATA"]) / "fashion_mnist" / "fashion_mnist.npz"
+    pack = packs() / "fashion_mnist" / "fashion_mnist.npz"
     build.mkdir(parents=True, exist_ok=True)
     left_out = write_left_out(pack, fashion_mnist, build / "left_out.npz")
     _training("train", f"pack:{pack}", build, *TRAIN, f"--epochs={epochs:g}", "--restart")

@@ -22,6 +22,7 @@ from benchmarks import bundles
 from benchmarks.comparison import say
 from benchmarks.images import jpegs
 from benchmarks.load import closed_loop
+from benchmarks.number_list import integers
 from benchmarks.ours_running import OursAsShipped, service
 from benchmarks.report import RESULTS, Report
 from benchmarks.samples import summarise
@@ -44,7 +45,7 @@ def main(
     torch_s = min(_import_torch_s() for _ in range(3))
     say(f"importing torch takes {torch_s:.2f} s")
     rows = []
-    for count in map(int, tasks.split(",")):
+    for count in integers(tasks):
         spec = bundles.BundleSpec(count, keep, image_size, routed_layers)
         bundles.ensure(spec)
         measured = [_measure(spec) for _ in range(starts)]

@@ -10,7 +10,6 @@ kept there, so the same command goes on with what was cut short. The folder name
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 from typing import Annotated
@@ -18,8 +17,8 @@ from typing import Annotated
 import typer
 
 from benchmarks.derived_data import PRODUCT_COLUMNS
+from benchmarks.method_comparison import BUILTIN, Comparison, Stage, chosen, command, source_of
 from benchmarks.report import RESULTS
-from benchmarks.training import DATA, Comparison, Stage, command
 
 KEEP = "0.5"
 METHODS = (
@@ -41,11 +40,11 @@ COMPARISONS = {
             "fashion_products/fashion_products.npz,labels=labels.csv",
             20,
             "40x30",
+            STAGES,
             flags=("--tasks", ",".join(PRODUCT_COLUMNS), *SMALLER),
-            stages=STAGES,
         ),
-        Comparison("fashion-mnist-10", "", 20, "28", flags=CLASSES, stages=STAGES),
-        Comparison("builtin-10", "builtin", 8, "28", flags=CLASSES, stages=STAGES),
+        Comparison("fashion-mnist-10", "", 20, "28", STAGES, flags=CLASSES),
+        Comparison("builtin-10", BUILTIN, 8, "28", STAGES, flags=CLASSES),
     )
 }
 
@@ -61,27 +60,13 @@ def main(
     out: Annotated[Path, typer.Option(help="Where results go.")] = RESULTS / "methods",
 ) -> None:
     """Compare methods; goes on with what an earlier call left unfinished."""
-    unknown = [name for name in names or () if name not in COMPARISONS]
-    if unknown:
-        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(COMPARISONS)}")
-    chosen = [COMPARISONS[name] for name in names or COMPARISONS]
-    sources = [source_of(one, fashion_mnist) for one in chosen]
+    wanted = chosen(names, COMPARISONS)
+    sources = [source_of(one, fashion_mnist) for one in wanted]
     for stage in range(min(stages, len(STAGES))):
-        for one, source in zip(chosen, sources, strict=True):
+        for one, source in zip(wanted, sources, strict=True):
             code = subprocess.run(command(one, one.stages[stage], source, out)).returncode
             if code:
                 raise typer.Exit(code)
-
-
-def source_of(comparison: Comparison, fashion_mnist: Path) -> str:
-    """SOURCE of the comparison's data."""
-    if comparison.pack == "builtin":
-        return "builtin:fashion"
-    if not comparison.pack:
-        return f"fashion-mnist:{fashion_mnist}"
-    if DATA not in os.environ:
-        raise typer.BadParameter(f"{DATA} does not say where the packs are")
-    return f"pack:{Path(os.environ[DATA]) / comparison.pack}"
 
 
 if __name__ == "__main__":

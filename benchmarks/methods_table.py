@@ -7,19 +7,19 @@ python -m benchmarks.methods_table --write docs/methods.md      puts them betwee
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from benchmarks.generated_part import GeneratedPart, Parts, print_or_write
 from benchmarks.methods import COMPARISONS
 from benchmarks.report import RESULTS, markdown_table
 from training.compare.page import spread_cell
 from training.compare.summary import Row, Spread, baselines, summarise
 
 FOLDER = RESULTS / "methods"
+COMMAND = "python -m benchmarks.methods_table"
 MEMORY = "cross-stitch-memory"
 HEADERS = (
     "method", "accuracy", "balanced accuracy", "AP (95 %)", "passes", "parameters, M", "bundle, MB",
@@ -27,30 +27,11 @@ HEADERS = (
 )  # fmt: skip
 
 
-def tables(folder: Path = FOLDER) -> dict[str, str]:
-    """By the name that stands in a page's marks: every finished comparison, and memory."""
+def parts(folder: Path = FOLDER) -> Parts:
+    """Of docs/methods.md: every comparison that has results, and memory."""
     found = {name: _comparison(folder / name) for name in COMPARISONS}
     found[MEMORY] = _memory(folder / MEMORY / "result.json")
-    return {name: text for name, text in found.items() if text}
-
-
-def rewrite(text: str, made: Mapping[str, str]) -> str:
-    """Replace what stands between the marks of each table.
-
-    Raises:
-        ValueError: the marks of a table are missing.
-    """
-    for name, table in made.items():
-        begin, end = (
-            f"<!-- {name}: python -m benchmarks.methods_table -->\n",
-            f"<!-- end of {name} -->",
-        )
-        pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-        if not pattern.search(text):
-            raise ValueError(f"no marks {begin.strip()} and {end}")
-        new = f"{begin}{table}\n{end}".replace("\\", r"\\")
-        text = pattern.sub(new, text)
-    return text
+    return {GeneratedPart(name, COMMAND): text for name, text in found.items() if text}
 
 
 def _comparison(folder: Path) -> str:
@@ -113,12 +94,7 @@ def main(
     write: Annotated[Path | None, typer.Option(help="A page with the tables' marks.")] = None,
 ) -> None:
     """Print the tables, or write them into a page."""
-    made = tables()
-    if write is None:
-        for name, table in made.items():
-            print(f"{name}\n\n{table}\n")
-    else:
-        write.write_text(rewrite(write.read_text(encoding="utf-8"), made), encoding="utf-8")
+    print_or_write(parts(), write)
 
 
 if __name__ == "__main__":

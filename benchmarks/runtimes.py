@@ -8,7 +8,6 @@ same dense network; answers are compared before anything is timed.
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,30 +18,16 @@ import torch
 import typer
 from numpy.typing import NDArray
 
+from benchmarks.cut_subnet import PAUSE_S, TASKS, cells, network_of
 from benchmarks.report import RESULTS, Report
 from benchmarks.timing import ratio, side_by_side
-from model.config import ModelConfig, PreprocessConfig, RoutingConfig
-from model.network import RoutedNetwork, build
+from model.network import RoutedNetwork
 from model.rows import RowBatch
 from model.strategies import make_forward, sample_batch
 from model.subnet_module import SubnetModule
-from model.tasks import Task
 
 Run = Callable[[], NDArray[np.float32]]
 TOLERANCE = 1e-4
-TASKS = 40
-PAUSE_S = 0.2
-
-
-def network_of(size: int, keep: float) -> RoutedNetwork:
-    """All layers routed: the subnet is a small network from the first layer on."""
-    return build(
-        ModelConfig(
-            routing=RoutingConfig(keep=keep),
-            preprocess=PreprocessConfig(height=size, width=size),
-            tasks=tuple(Task(name=f"task-{index}") for index in range(TASKS)),
-        )
-    ).eval()
 
 
 def engine(network: RoutedNetwork, batch: RowBatch, threads: int) -> Run:
@@ -130,10 +115,9 @@ def main(
 ) -> None:
     """Measure and write table and raw figures."""
     results = []
-    for count, size, batch in itertools.product(*map(_integers, (threads, sizes, rows))):
-        torch.set_num_threads(count)
-        results.append(measure(size, batch, keep, count, rounds))
-        print(results[-1]["size"], results[-1]["rows"], results[-1]["engine_over"], flush=True)
+    for one in cells(measure, sizes=sizes, rows=rows, keep=keep, threads=threads, rounds=rounds):
+        results.append(one)
+        print(*(one[key] for key in ("threads", "size", "rows", "engine_over")), flush=True)
     report = Report(out or RESULTS / "runtimes", "One cut-out subnet in several runtimes")
     others = ["eager", "ONNX Runtime", "OpenVINO"]
     report.table(
@@ -147,10 +131,6 @@ def main(
         "time includes what it does for many tasks: the plan, the weight cache, the head bank."
     )
     report.write({"cells": results})
-
-
-def _integers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
 
 
 if __name__ == "__main__":

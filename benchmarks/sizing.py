@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from benchmarks.generated_part import GeneratedPart, Parts, print_or_write
 from benchmarks.machine import summary
 from benchmarks.report import RESULTS, cell, markdown_table
 
 FOLDER = RESULTS / "scaling"
-BEGIN, END = "<!-- figures: python -m benchmarks.sizing -->\n", "<!-- end of figures -->"
+PART = GeneratedPart("figures", "python -m benchmarks.sizing")
 BUSY = 0.6
 """Share of its capacity at which a replica is to run in the worst minute."""
 LOADS = (10, 100, 1000)  # images/s
@@ -62,27 +62,16 @@ def figures(folder: Path = FOLDER) -> str:
     )  # fmt: skip
 
 
-def rewrite(text: str, folder: Path = FOLDER) -> str:
-    """Replace what stands between the marks.
-
-    Raises:
-        ValueError: the marks are missing.
-    """
-    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-    if not pattern.search(text):
-        raise ValueError(f"no marks {BEGIN.strip()} and {END}")
-    found = figures(folder)
-    return pattern.sub(lambda _: f"{BEGIN}{found}\n{END}" if found else f"{BEGIN}{END}", text)
+def parts(folder: Path = FOLDER) -> Parts:
+    """Of docs/sizing.md."""
+    return {PART: figures(folder)}
 
 
 def main(
     write: Annotated[Path | None, typer.Option(help="A page with the marks.")] = None,
 ) -> None:
     """Print the figures, or write them into a page."""
-    if write is None:
-        print(figures())
-    else:
-        write.write_text(rewrite(write.read_text(encoding="utf-8")), encoding="utf-8")
+    print_or_write(parts(), write)
 
 
 if __name__ == "__main__":

@@ -7,19 +7,19 @@ python -m benchmarks.training_table --write README.md            puts it between
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from benchmarks.generated_part import GeneratedPart, Parts, print_or_write
 from benchmarks.report import RESULTS, markdown_table
 from training.compare.page import spread_cell
 from training.compare.summary import Row, summarise
 
 FOLDER = RESULTS / "training"
-BEGIN, END = "<!-- training: python -m benchmarks.training_table -->\n", "<!-- end of training -->"
+PART = GeneratedPart("training", "python -m benchmarks.training_table")
 KEEP = 0.5
 """Of the routed methods but the paper's, which has the best of its keeps."""
 HEADERS = (
@@ -38,16 +38,9 @@ def table(folder: Path = FOLDER) -> str:
     return markdown_table(HEADERS, [line for line in lines if line])
 
 
-def rewrite(text: str, folder: Path = FOLDER) -> str:
-    """Replace what stands between the marks.
-
-    Raises:
-        ValueError: the marks are missing.
-    """
-    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-    if not pattern.search(text):
-        raise ValueError(f"no marks {BEGIN.strip()} and {END}")
-    return pattern.sub(lambda _: f"{BEGIN}{table(folder)}\n{END}", text)
+def parts(folder: Path = FOLDER) -> Parts:
+    """Of README.md and docs/training-results.md."""
+    return {PART: table(folder)}
 
 
 def verdict(row: Row, shared: Row) -> str:
@@ -110,10 +103,7 @@ def main(
     write: Annotated[Path | None, typer.Option(help="A page with the table's marks.")] = None,
 ) -> None:
     """Print the table, or write it into a page."""
-    if write is None:
-        print(table())
-    else:
-        write.write_text(rewrite(write.read_text(encoding="utf-8")), encoding="utf-8")
+    print_or_write(parts(), write)
 
 
 if __name__ == "__main__":

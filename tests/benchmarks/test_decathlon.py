@@ -16,6 +16,7 @@ from PIL import Image
 from benchmarks import decathlon
 from benchmarks.decathlon import DOMAINS, ENTRIES, KEEPS, command, write
 from benchmarks.mini_decathlon import HAIR, Counts, write_mini_decathlon
+from benchmarks.packs import DATA
 from training.cli import app
 from training.sources import Dataset, open_source
 
@@ -123,7 +124,7 @@ def test_cells_of_other_steps_are_not_taken_for_these(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decathlon, "write_mini_decathlon", lambda *_: None)
-    monkeypatch.setenv(decathlon.DATA, str(root))
+    monkeypatch.setenv(DATA, str(root))
     (tmp_path / "cells").mkdir()
     (tmp_path / "cells/single-seed0.json").write_text('{"steps": 20}')
     with pytest.raises(typer.BadParameter, match="of 20 steps, and --steps is 30"):

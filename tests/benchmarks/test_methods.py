@@ -9,22 +9,12 @@ from typing import Any
 import pytest
 import typer
 
-from benchmarks.methods import COMPARISONS, METHODS, STAGES, source_of
-from benchmarks.methods_table import MEMORY, rewrite, tables
-from benchmarks.training import DATA, command
+from benchmarks.method_comparison import command, source_of
+from benchmarks.methods import COMPARISONS, METHODS, STAGES
+from benchmarks.methods_table import MEMORY, parts
+from benchmarks.packs import DATA
 from training.compare.summary import FIGURES
 from training.methods import choose_methods
-
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs/methods.md"
-
-
-def test_the_page_has_the_tables_of_the_committed_results() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    made = tables(ROOT / "benchmarks/results/methods")
-    assert text == rewrite(text, made), (
-        "run: python -m benchmarks.methods_table --write docs/methods.md"
-    )
 
 
 def test_every_comparison_has_a_source_and_methods_that_there_are(
@@ -47,6 +37,10 @@ def test_packs_have_to_be_somewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(DATA, raising=False)
     with pytest.raises(typer.BadParameter, match=DATA):
         source_of(COMPARISONS["products-7"], Path("/fm"))
+
+
+def tables(folder: Path) -> dict[str, str]:
+    return {part.name: text for part, text in parts(folder).items()}
 
 
 def record(method: str, ap: float, **more: Any) -> dict[str, Any]:
@@ -89,8 +83,3 @@ def test_memory_says_what_is_refused(tmp_path: Path) -> None:
         "| 5 | 0.2 | 0.7 | yes | 0.1 |",
         "| 99 | 4 | 20 | refused | 0.1 |",
     ]
-
-
-def test_a_page_without_marks_is_refused() -> None:
-    with pytest.raises(ValueError, match="no marks <!-- products-7"):
-        rewrite("nothing", {"products-7": "table"})

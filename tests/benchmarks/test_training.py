@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from benchmarks.derived_data import PRODUCT_COLUMNS, product_columns, species_attributes
-from benchmarks.training import COMPARISONS, DATA, STAGES, command, source_of, take_over
+from benchmarks.method_comparison import command, source_of
+from benchmarks.packs import DATA
+from benchmarks.training import COMPARISONS, STAGES, take_over
 from training.compare.sweep import DECIDED
 from training.methods import choose_methods
 from training.sources import open_source

@@ -1,4 +1,4 @@
-"""The table of methods of training says what the committed cells say."""
+"""The table of methods of training says what cells say."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.training_table import BEGIN, END, rewrite, table
+from benchmarks.training_table import table
 from training.compare.summary import FIGURES
-
-ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "training-results.md")
 
 
 def write_cell(folder: Path, method: str, keep: float | None, ap: float, **more: Any) -> None:
@@ -25,14 +22,6 @@ def write_cell(folder: Path, method: str, keep: float | None, ap: float, **more:
         "cost": {"passes": 1.25, "masked_passes": 2}, "training": {"seconds": 60, "epochs": 3},
     }  # fmt: skip
     (cells / f"{method}-{keep}.json").write_text(json.dumps(record | more))
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_pages_have_the_table_of_the_committed_cells(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    assert text == rewrite(text), (
-        f"run: python -m benchmarks.training_table --write {page.relative_to(ROOT)}"
-    )
 
 
 @pytest.mark.parametrize(("ap", "word"), [(0.49, "loses"), (0.52, "ties"), (0.56, "wins")])
@@ -63,9 +52,3 @@ def test_no_gap_is_said_where_the_papers_routes_are_missing_or_as_good(tmp_path:
 def test_nothing_is_said_without_hard_sharing(tmp_path: Path) -> None:
     write_cell(tmp_path, "evidence", 0.5, 0.9)
     assert len(table(tmp_path).splitlines()) == 2
-
-
-def test_a_page_without_marks_is_refused() -> None:
-    with pytest.raises(ValueError, match="no marks"):
-        rewrite("# A page")
-    assert rewrite(f"a\n{BEGIN}old\n{END}\nb").startswith(f"a\n{BEGIN}| tasks |")
