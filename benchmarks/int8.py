@@ -36,9 +36,10 @@ class Int8Conv:
         self, block: nn.Module, size: Sequence[int], scale: float, to: float | None
     ) -> None:
         """``size``: of an input, [1, C, H, W]; ``scale`` of the inputs, ``to`` of the outputs."""
-        conv, *behind = block.children()
+        conv = block.conv
         assert isinstance(conv, nn.Conv2d)
-        self._pool, self._scale, self._to, self._bias = len(behind) > 1, scale, to, conv.bias
+        self._pool, self._bias = block.pool is not None, conv.bias
+        self._scale, self._to = scale, to
         self._scales = conv.weight.abs().amax(dim=(1, 2, 3)).clamp(min=1e-12) / 127
         quantized = (conv.weight / self._scales.view(-1, 1, 1, 1)).round().to(torch.int8)
         self._zeros = torch.zeros_like(self._scales, dtype=torch.int32)
@@ -61,6 +62,7 @@ class Int8Subnet:
     def __init__(self, subnet: SubnetModule, calibration: Tensor) -> None:
         self._subnet = subnet.to(memory_format=torch.channels_last)
         x = subnet.normalise(calibration)
+        self._first, *others = subnet.trunk
         found = []  # by layer: its input for one image, and the scale of that
         for block in subnet.trunk:
             found.append((x[:1].shape, float(x.max()) / _LEVELS))
@@ -69,13 +71,13 @@ class Int8Subnet:
         scales_to = [*(scale for _, scale in found[2:]), None]
         self._layers = [
             Int8Conv(block, list(size), scale, to)
-            for block, (size, scale), to in zip(subnet.trunk[1:], found[1:], scales_to, strict=True)
+            for block, (size, scale), to in zip(others, found[1:], scales_to, strict=True)
         ]
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 [N, H, W, 3] -> logits float32 [N, outputs]."""
-        x = self._subnet.trunk[0](self._subnet.normalise(images))
+        x = self._first(self._subnet.normalise(images))
         x = (x / self._first_scale).round_().clamp_(max=_LEVELS).to(torch.uint8)
         for layer in self._layers:
             x = layer(x)
