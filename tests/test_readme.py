@@ -1,4 +1,4 @@
-"""Every command that the README shows works when pasted.
+"""Every command that the README and the pages for its readers show works when pasted.
 
 The blocks are run as they stand, in a folder that looks like a checkout after `make demo`. Replaced
 are the port and the interpreter's path; `train` gets flags that make it short. `make demo` and
@@ -27,8 +27,9 @@ from deploy import demo
 from tests.conftest import ROOT
 from training.sources import open_source
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+PAGES = ("README.md", "docs/api.md", "docs/bulk.md", "docs/training.md", "docs/new-data.md")
+TEXT = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 LINES = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if line]
 CURL = [line for line in LINES if line.startswith("curl ")]
 TRAINING = [line for line in LINES if line.startswith(".venv/bin/python -m training ")]
@@ -36,6 +37,7 @@ SERVICE = [line for line in LINES if line.startswith(".venv/bin/python -m servic
 BULK = [line for line in LINES if line.startswith(".venv/bin/python -m service.bulk ")]
 PROGRAMS = [text for kind, text in BLOCKS if kind == "python"]
 TABLES = [text for kind, text in BLOCKS if kind == "csv"]
+ANSWERS = [text for kind, text in BLOCKS if kind == "json"]
 # Enough to answer, not to answer well: what the commands do is under test, not the model.
 QUICK = "--epochs 0.2 --width 0.125 --image-size 28 --norm batch --routed-layers last:1"
 DEMO_TASKS = "category,footwear,outerwear,group:cut,worn_on"
@@ -82,13 +84,13 @@ def url(workspace: Path) -> Iterator[str]:
 
 
 def test_every_block_is_of_a_kind_that_is_tested() -> None:
-    assert {kind for kind, _ in BLOCKS} == {"sh", "python", "csv"}
+    assert {kind for kind, _ in BLOCKS} == {"sh", "python", "csv", "json"}
     make = {line for line in LINES if line.startswith("make ")}
     assert set(LINES) == make | {*CURL, *TRAINING, *SERVICE, *BULK}
     assert min(map(len, (make, CURL, TRAINING, SERVICE, BULK, PROGRAMS, TABLES))) > 0
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\bmake ([a-z][a-z-]*)", README))))
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\bmake ([a-z][a-z-]*)", TEXT))))
 def test_every_make_target_exists(target: str) -> None:
     make = shutil.which("make")
     assert make
@@ -112,6 +114,18 @@ def test_the_first_curl_answers_what_was_asked(workspace: Path, url: str) -> Non
     assert [p["task"] for p in predictions] == ["category", "footwear"]
     assert predictions[1]["label"] in {"yes", "no"}
     assert 0.0 <= predictions[1]["probability"] <= 1.0
+
+
+def test_the_answer_that_is_shown_has_the_fields_of_a_real_one(workspace: Path, url: str) -> None:
+    real = json.loads(run(CURL[0].replace("http://127.0.0.1:8000", url), workspace))
+    [shown] = map(json.loads, ANSWERS)
+    assert shown.keys() == real.keys()
+    assert shown["model"].keys() == real["model"].keys()
+    assert shown["timing_ms"].keys() == real["timing_ms"].keys()
+    [shown_result], [real_result] = shown["results"], real["results"]
+    assert shown_result.keys() == real_result.keys()
+    fields = {one["task"]: one.keys() for one in real_result["predictions"]}
+    assert {one["task"]: one.keys() for one in shown_result["predictions"]} == fields
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

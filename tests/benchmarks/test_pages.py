@@ -31,7 +31,10 @@ def test_every_page_with_marks_is_rewritten() -> None:
         str(path): set(MARK.findall(path.read_text(encoding="utf-8"))) - {OF_README}
         for path in (Path("README.md"), *Path("docs").glob("*.md"))
     }
-    made = {name: {part.command for part in parts()} for name, parts in PAGES.items()}
+    made = {
+        name: {part.command for parts in made_by for part in parts()}
+        for name, made_by in PAGES.items()
+    }
     assert {name: commands for name, commands in marked.items() if commands} == made
 
 
@@ -47,7 +50,7 @@ def test_make_pages_runs_everything_that_writes() -> None:
 
 def test_a_stale_page_is_rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     part = GeneratedPart("rows", "python -m rows")
-    monkeypatch.setitem(PAGES, "page.md", lambda: {part: "new"})
+    monkeypatch.setitem(PAGES, "page.md", (lambda: {part: "new"},))
     monkeypatch.chdir(tmp_path)
     Path("page.md").write_text(f"{part.begin}old\n{part.end}")
     main(["page.md"])
