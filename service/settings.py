@@ -280,7 +280,9 @@ class Settings(BaseSettings):
     engine_stall_ms: float = Field(
         default=30_000.0,
         gt=0.0,
-        description="an engine without a sign of life for this long counts as hung: live fails",
+        description="an engine without a sign of life for this long counts as hung: requests are "
+        "refused, and live fails; while it warms up or measures a version, live fails after ten "
+        "times as long",
     )
     drain_timeout_ms: float = Field(
         default=20_000.0,

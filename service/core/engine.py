@@ -104,7 +104,10 @@ class Engine:
             self.busy_seconds += report.seconds
             self._source.complete(action.slices, report)
         elif isinstance(action, Call):
+            self.heartbeat.in_call = True
             _carry_out(action)
+            self.heartbeat.beat()
+            self.heartbeat.in_call = False
         return action
 
     def _loop(self) -> None:

@@ -6,11 +6,12 @@ from service.core.clock import Clock
 
 
 class Heartbeat:
-    """Written by the engine thread, read by the watchdog; one float, so no lock."""
+    """Written by the engine thread, read by the watchdog; single values, so no lock."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.at = clock.now()
+        self.in_call = False  # a warm-up, say: how long it takes is not known before
 
     def beat(self) -> float:
         """Say "alive"; returns the time of it."""

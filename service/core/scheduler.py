@@ -35,50 +35,50 @@ Start
     14. It never waits longer than max_batch_delay, past a deadline, for a full batch, or while
         draining.
     15. No batch is planned to last longer than max_batch_duration, but 32 rows are always allowed.
-    34. Of many requests a batch takes no more than make its fixed cost a twentieth of it, eight
+    16. Of many requests a batch takes no more than make its fixed cost a twentieth of it, eight
         rows at least: what it has is answered sooner, while others are decoded.
 
 Cancellation
-    16. Cancelling removes a job's waiting rows at once; rows in the engine run on and are thrown
+    17. Cancelling removes a job's waiting rows at once; rows in the engine run on and are thrown
         away.
 
 Deadlines
-    17. No row is run after its job's deadline: the job is answered deadline_exceeded when the
+    18. No row is run after its job's deadline: the job is answered deadline_exceeded when the
         engine gets to it.
 
 Exceptions
-    18. A batch that fails is halved until the guilty rows are alone: they get the error, all others
+    19. A batch that fails is halved until the guilty rows are alone: they get the error, all others
         their answers.
-    19. If the probe row fails too, no row is guilty: the engine is broken and stops.
-    20. Out of memory halves the batch limit, which grows back slowly; the rows are run again in
+    20. If the probe row fails too, no row is guilty: the engine is broken and stops.
+    21. Out of memory halves the batch limit, which grows back slowly; the rows are run again in
         halves.
-    21. A row whose logits are not finite gets an error, its batch-mates get their answers.
+    22. A row whose logits are not finite gets an error, its batch-mates get their answers.
 
 Engine
-    22. A dead engine fails every waiting job at once with engine_down, and new ones are refused.
-    23. A hung engine does the same; when it comes back its late results are thrown away and service
-        resumes.
+    23. A dead engine fails every waiting job at once with engine_down, and new ones are refused.
+    24. A hung engine does the same; when it comes back its late results are thrown away and service
+        resumes. Within a call it has ten times as long until the process counts as lost.
 
 Shutdown
-    24. While draining new requests are refused, those let in are answered, and nothing waits for a
+    25. While draining new requests are refused, those let in are answered, and nothing waits for a
         fuller batch.
-    25. What is unanswered when the drain time is over gets draining.
-    26. After close the engine ends behind the batch it is running.
+    26. What is unanswered when the drain time is over gets draining.
+    27. After close the engine ends behind the batch it is running.
 
 Priority
-    27. A batch has rows of one level only, interactive or bulk; the rules of order and of start
+    28. A batch has rows of one level only, interactive or bulk; the rules of order and of start
         hold within a level.
-    28. Bulk rows run while no interactive ones wait: an interactive job waits for one batch of bulk
+    29. Bulk rows run while no interactive ones wait: an interactive job waits for one batch of bulk
         at most, as long as it waits less than bulk_interval.
-    29. Bulk rows never starve: passed over for bulk_interval, they get the next batch, and no more.
-    30. An interactive request that finds the queue full takes the room of waiting bulk requests,
+    30. Bulk rows never starve: passed over for bulk_interval, they get the next batch, and no more.
+    31. An interactive request that finds the queue full takes the room of waiting bulk requests,
         the latest first; those are told when to come back.
-    31. Bulk rows do not count in the time that an interactive request is expected to wait.
+    32. Bulk rows do not count in the time that an interactive request is expected to wait.
 
 Idle work
-    32. A call for idle times runs only while no request is let in and unanswered: one that comes
+    33. A call for idle times runs only while no request is let in and unanswered: one that comes
         meanwhile waits for the call that is running, and for no other.
-    33. While draining none is begun, and a dead engine fails them.
+    34. While draining none is begun, and a dead engine fails them.
 """
 
 from __future__ import annotations

@@ -140,8 +140,7 @@ class ServingCore:
 
     def not_live(self) -> EngineDownError | None:
         """Why the process should be restarted; None while it is sound, with or without a model."""
-        reason = self.watchdog.check()
-        return None if reason is None else EngineDownError(reason, retry_after_s=5)
+        return _engine_down(self.watchdog.lost())
 
     def check_ready(self) -> None:
         """Raise the TryLaterError for which requests are better sent elsewhere, if any."""
@@ -150,7 +149,7 @@ class ServingCore:
 
     def check_running(self) -> None:
         """Raise the TryLaterError that a request for any model would get now, if any."""
-        if error := self.not_live():
+        if error := _engine_down(self.watchdog.check()):
             raise error
         if self.scheduler.draining:
             raise DrainingError("the server is shutting down", retry_after_s=1)
@@ -158,3 +157,7 @@ class ServingCore:
     def _post(self, function: Callable[..., Any], *arguments: Any) -> None:
         assert self._loop is not None, "start() comes first"  # noqa: S101 - an invariant, for mypy
         self._loop.call_soon_threadsafe(function, *arguments)
+
+
+def _engine_down(reason: str | None) -> EngineDownError | None:
+    return None if reason is None else EngineDownError(reason, retry_after_s=5)

@@ -11,6 +11,10 @@ from service.core.heartbeat import Heartbeat
 from service.core.scheduler import Scheduler
 
 _INTERVAL_S = 0.25
+# Batches are kept short by what was measured. A call may run something for the first time, with all
+# that this costs: minutes, where the container is starved of CPU. A restart would only begin it
+# again.
+CALL_PATIENCE = 10
 
 
 class Watchdog:
@@ -46,6 +50,13 @@ class Watchdog:
         elif self._scheduler.engine_down:
             self._scheduler.engine_back()
         return self._scheduler.engine_down
+
+    def lost(self) -> str | None:
+        """Why only a restart of the process helps, None if that is not known."""
+        reason = self.check()
+        patience = CALL_PATIENCE if self._heartbeat.in_call else 1
+        moving = self._heartbeat.age() <= patience * self._stall_s
+        return None if self._engine.alive and moving else reason
 
     def drain(self, seconds: float) -> None:
         """Let the scheduler drain, for at most so long."""

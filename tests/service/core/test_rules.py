@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from model.rows import RowBatch
+from service.core import scheduler as rules
 from service.core.batch_runner import BatchRunner, EngineBrokenError
 from service.core.clock import SystemClock
 from service.core.engine import Engine, Run, Sleep, Stop
@@ -75,6 +77,15 @@ class ThreadedEngine:
     def stop(self) -> None:
         self.scheduler.close()
         assert self.engine.join(10)
+
+
+def test_the_rules_are_numbered_as_they_are_read_and_each_has_a_test() -> None:
+    numbers = [
+        int(found) for found in re.findall(r"^    (\d+)\. ", str(rules.__doc__), re.MULTILINE)
+    ]
+    assert numbers == list(range(1, len(numbers) + 1))
+    tested = [int(found[1]) for name in globals() if (found := re.match(r"test_rule_(\d+)_", name))]
+    assert list(dict.fromkeys(tested)) == numbers
 
 
 # -- ownership ------------------------------------------------------------------------------------
@@ -408,7 +419,7 @@ def test_rule_15_but_32_rows_are_always_allowed() -> None:
     assert bench.forward.sizes[0] == 32
 
 
-def test_rule_34_of_many_requests_a_batch_takes_what_makes_its_fixed_cost_small() -> None:
+def test_rule_16_of_many_requests_a_batch_takes_what_makes_its_fixed_cost_small() -> None:
     bench = Bench(SchedulerLimits(max_batch_rows=200))
     bench.teach(fixed=0.01, per_row=0.01)
     for _ in range(60):
@@ -419,7 +430,7 @@ def test_rule_34_of_many_requests_a_batch_takes_what_makes_its_fixed_cost_small(
     assert share == pytest.approx(1 / 20)
 
 
-def test_rule_34_eight_rows_at_least() -> None:
+def test_rule_16_eight_rows_at_least() -> None:
     bench = Bench(SchedulerLimits(max_batch_rows=200))
     bench.teach(fixed=0.0001, per_row=0.01)
     for _ in range(8):
@@ -431,7 +442,7 @@ def test_rule_34_eight_rows_at_least() -> None:
 # -- cancellation and deadlines -------------------------------------------------------------------
 
 
-def test_rule_16_cancelling_removes_a_jobs_waiting_rows_at_once() -> None:
+def test_rule_17_cancelling_removes_a_jobs_waiting_rows_at_once() -> None:
     bench = Bench()
     gone = bench.ask(values=range(7))
     mate = bench.ask(values=(255,))
@@ -445,7 +456,7 @@ def test_rule_16_cancelling_removes_a_jobs_waiting_rows_at_once() -> None:
     assert not bench.scheduler.withdraw(gone, "cancelled")
 
 
-def test_rule_16_rows_in_the_engine_run_on_and_are_thrown_away() -> None:
+def test_rule_17_rows_in_the_engine_run_on_and_are_thrown_away() -> None:
     bench = Bench(SchedulerLimits(max_batch_rows=4))
     gone = bench.ask(values=range(6))
     mate = bench.ask(values=(255,))
@@ -461,7 +472,7 @@ def test_rule_16_rows_in_the_engine_run_on_and_are_thrown_away() -> None:
     assert bench.scheduler.queue_bytes == 0
 
 
-def test_rule_17_no_row_is_run_after_its_jobs_deadline() -> None:
+def test_rule_18_no_row_is_run_after_its_jobs_deadline() -> None:
     bench = Bench()
     late = bench.ask(values=range(3), timeout=1.0)
     mate = bench.ask(timeout=5.0)
@@ -475,7 +486,7 @@ def test_rule_17_no_row_is_run_after_its_jobs_deadline() -> None:
     assert bench.telemetry.outcomes == {"expired": 3, "ok": 1}
 
 
-def test_rule_17_also_not_the_rest_of_a_job_that_has_begun() -> None:
+def test_rule_18_also_not_the_rest_of_a_job_that_has_begun() -> None:
     bench = Bench(SchedulerLimits(max_batch_rows=2))
     bench.forward.seconds_per_batch = 0.6
     job = bench.ask(values=range(6), timeout=1.0)
@@ -499,7 +510,7 @@ def poison(value: int, error: Exception) -> Any:
 
 
 @pytest.mark.parametrize("guilty", [0, 3, 6])
-def test_rule_18_a_failing_batch_is_halved_until_the_guilty_rows_are_alone(guilty: int) -> None:
+def test_rule_19_a_failing_batch_is_halved_until_the_guilty_rows_are_alone(guilty: int) -> None:
     bench = Bench()
     bench.forward.fault = poison(66, ValueError("cannot convolve"))
     values = [10 + i for i in range(7)]
@@ -519,7 +530,7 @@ def test_rule_18_a_failing_batch_is_halved_until_the_guilty_rows_are_alone(guilt
     assert bench.telemetry.outcomes == {"ok": 12, "error": 2}
 
 
-def test_rule_19_if_the_probe_row_fails_too_the_engine_is_broken_and_stops() -> None:
+def test_rule_20_if_the_probe_row_fails_too_the_engine_is_broken_and_stops() -> None:
     bench = Bench()
 
     def broken(*_: object) -> None:
@@ -532,7 +543,7 @@ def test_rule_19_if_the_probe_row_fails_too_the_engine_is_broken_and_stops() -> 
     assert bench.forward.sizes == [64, 1]  # no bisection of innocent rows
 
 
-def test_rule_20_out_of_memory_halves_the_batch_limit_and_runs_the_rows_in_halves() -> None:
+def test_rule_21_out_of_memory_halves_the_batch_limit_and_runs_the_rows_in_halves() -> None:
     bench = Bench(SchedulerLimits(max_batch_rows=16))
 
     def small_memory(batch: RowBatch, _: Tensor) -> None:
@@ -553,7 +564,7 @@ def test_rule_20_out_of_memory_halves_the_batch_limit_and_runs_the_rows_in_halve
     assert bench.forward.sizes == [4, 4]
 
 
-def test_rule_20_the_batch_limit_grows_back_slowly() -> None:
+def test_rule_21_the_batch_limit_grows_back_slowly() -> None:
     bench = Bench(SchedulerLimits(max_batch_rows=64))
     bench.scheduler.row_limit.out_of_memory(64)
     limits = []
@@ -566,7 +577,7 @@ def test_rule_20_the_batch_limit_grows_back_slowly() -> None:
     assert limits[-1] == 64
 
 
-def test_rule_20_a_single_row_that_does_not_fit_gets_the_error() -> None:
+def test_rule_21_a_single_row_that_does_not_fit_gets_the_error() -> None:
     bench = Bench()
     bench.forward.fault = poison(66, MemoryError())
     bad, good = bench.ask(values=(66,)), bench.ask(values=(1,))
@@ -576,7 +587,7 @@ def test_rule_20_a_single_row_that_does_not_fit_gets_the_error() -> None:
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), float("-inf")])
-def test_rule_21_a_row_whose_logits_are_not_finite_gets_an_error(wrong: float) -> None:
+def test_rule_22_a_row_whose_logits_are_not_finite_gets_an_error(wrong: float) -> None:
     bench = Bench()
 
     def fault(batch: RowBatch, logits: Tensor) -> None:
@@ -598,7 +609,7 @@ def test_rule_21_a_row_whose_logits_are_not_finite_gets_an_error(wrong: float) -
 # -- engine ---------------------------------------------------------------------------------------
 
 
-def test_rule_22_a_dead_engine_fails_every_waiting_job_at_once_and_new_ones_are_refused() -> None:
+def test_rule_23_a_dead_engine_fails_every_waiting_job_at_once_and_new_ones_are_refused() -> None:
     async def scenario() -> None:
         bench = ThreadedEngine(asyncio.get_running_loop())
 
@@ -619,7 +630,7 @@ def test_rule_22_a_dead_engine_fails_every_waiting_job_at_once_and_new_ones_are_
     asyncio.run(scenario())
 
 
-def test_rule_23_a_hung_engine_does_the_same_and_may_come_back() -> None:
+def test_rule_24_a_hung_engine_does_the_same_and_may_come_back() -> None:
     clock = FakeClock()
     bench = Bench()
     scheduler = Scheduler(SchedulerLimits(), clock, RecordingTelemetry(), run_here)
@@ -666,10 +677,40 @@ def test_rule_23_a_hung_engine_does_the_same_and_may_come_back() -> None:
     assert engine.join(20)
 
 
+def test_rule_24_within_a_call_it_has_ten_times_as_long_until_the_process_counts_as_lost() -> None:
+    clock = FakeClock()
+    scheduler = Scheduler(SchedulerLimits(), clock, RecordingTelemetry(), run_here)
+    heartbeat = Heartbeat(clock)
+    engine = Engine(scheduler, BatchRunner(clock, scheduler.row_limit, heartbeat), heartbeat)
+    watchdog = Watchdog(engine, scheduler, heartbeat, clock, stall_s=30.0)
+    release, running = threading.Event(), threading.Event()
+
+    def warm_up() -> None:
+        running.set()
+        assert release.wait(20)
+
+    warming = scheduler.call(warm_up)
+    engine.start()
+    assert running.wait(20)
+    clock.advance(299.0)
+    assert "299.0 s" in str(watchdog.check())  # requests are not to wait for it
+    assert watchdog.lost() is None  # but a restart would only begin it again
+    clock.advance(2.0)
+    assert "299.0 s" in str(watchdog.lost())  # as it was first seen
+
+    release.set()
+    warming.result(20)
+    while watchdog.lost() is not None:
+        threading.Event().wait(0.001)
+    scheduler.close()
+    assert engine.join(20)
+    assert "not running" in str(watchdog.lost())
+
+
 # -- shutdown -------------------------------------------------------------------------------------
 
 
-def test_rule_24_while_draining_new_requests_are_refused_and_those_let_in_are_answered() -> None:
+def test_rule_25_while_draining_new_requests_are_refused_and_those_let_in_are_answered() -> None:
     bench = Bench()
     queued, decoding = bench.ask(), bench.admit()
     bench.scheduler.drain()
@@ -683,7 +724,7 @@ def test_rule_24_while_draining_new_requests_are_refused_and_those_let_in_are_an
     assert bench.telemetry.sheds == {"draining": 1}
 
 
-def test_rule_25_what_is_unanswered_when_the_drain_time_is_over_gets_draining() -> None:
+def test_rule_26_what_is_unanswered_when_the_drain_time_is_over_gets_draining() -> None:
     bench = Bench()
     queued, decoding = bench.ask(values=(1, 2)), bench.admit()
     bench.scheduler.drain()
@@ -695,7 +736,7 @@ def test_rule_25_what_is_unanswered_when_the_drain_time_is_over_gets_draining() 
     assert bench.telemetry.outcomes == {"shed": 3}
 
 
-def test_rule_26_after_close_the_engine_ends_behind_the_batch_it_is_running() -> None:
+def test_rule_27_after_close_the_engine_ends_behind_the_batch_it_is_running() -> None:
     bench = Bench()
     bench.forward.fault = lambda *_: bench.scheduler.close()
     first = bench.ask()
@@ -709,7 +750,7 @@ def test_rule_26_after_close_the_engine_ends_behind_the_batch_it_is_running() ->
 BULK = Priority.BULK
 
 
-def test_rule_27_a_batch_has_rows_of_one_level_only_and_the_order_holds_within_it() -> None:
+def test_rule_28_a_batch_has_rows_of_one_level_only_and_the_order_holds_within_it() -> None:
     bench = Bench()
     bulk_late = bench.ask(priority=BULK, timeout=1.5)
     bulk_soon = bench.ask(priority=BULK, timeout=0.5)
@@ -718,7 +759,7 @@ def test_rule_27_a_batch_has_rows_of_one_level_only_and_the_order_holds_within_i
     assert runs == [[soon, late], [bulk_soon, bulk_late]]
 
 
-def test_rule_28_an_interactive_job_waits_for_one_batch_of_bulk_at_most() -> None:
+def test_rule_29_an_interactive_job_waits_for_one_batch_of_bulk_at_most() -> None:
     bench = Bench(SchedulerLimits(max_batch_rows=4, bulk_interval_s=2.0))
     bench.forward.seconds_per_batch = 0.1
     bulk = bench.ask(values=range(100), timeout=60, priority=BULK)
@@ -737,7 +778,7 @@ def test_rule_28_an_interactive_job_waits_for_one_batch_of_bulk_at_most() -> Non
     assert bulk.taken == 16
 
 
-def test_rule_29_bulk_rows_passed_over_for_bulk_interval_get_one_batch() -> None:
+def test_rule_30_bulk_rows_passed_over_for_bulk_interval_get_one_batch() -> None:
     bench = Bench(SchedulerLimits(max_batch_rows=4, bulk_interval_s=1.0))
     bench.forward.seconds_per_batch = 0.25
     bulk = bench.ask(values=range(12), timeout=600, priority=BULK)
@@ -749,7 +790,7 @@ def test_rule_29_bulk_rows_passed_over_for_bulk_interval_get_one_batch() -> None
     assert bulk.taken == 8
 
 
-def test_rule_29_the_interval_begins_anew_when_bulk_is_not_passed_over() -> None:
+def test_rule_30_the_interval_begins_anew_when_bulk_is_not_passed_over() -> None:
     bench = Bench(SchedulerLimits(max_batch_rows=1, bulk_interval_s=1.0))
     gone, first = bench.ask(priority=BULK), bench.ask()
     assert jobs_of(bench.step()) == [first]
@@ -760,7 +801,7 @@ def test_rule_29_the_interval_begins_anew_when_bulk_is_not_passed_over() -> None
     assert [jobs_of(run) for run in bench.run_all()] == [[second], [bulk]]
 
 
-def test_rule_30_an_interactive_request_takes_the_room_of_bulk_requests_the_latest_first() -> None:
+def test_rule_31_an_interactive_request_takes_the_room_of_bulk_requests_the_latest_first() -> None:
     bench = Bench(SchedulerLimits(max_queue_rows=10))
     first, second, third = (bench.ask(values=range(3), priority=BULK) for _ in range(3))
     decoding = bench.admit(priority=BULK)
@@ -779,7 +820,7 @@ def test_rule_30_an_interactive_request_takes_the_room_of_bulk_requests_the_late
     assert bench.done[2:] == [urgent, first, second]
 
 
-def test_rule_30_nobody_is_sent_away_for_a_request_that_does_not_fit_even_so() -> None:
+def test_rule_31_nobody_is_sent_away_for_a_request_that_does_not_fit_even_so() -> None:
     bench = Bench(SchedulerLimits(max_queue_rows=10))
     bench.ask(values=range(5))
     bulk = bench.ask(values=range(5), priority=BULK)
@@ -788,14 +829,14 @@ def test_rule_30_nobody_is_sent_away_for_a_request_that_does_not_fit_even_so() -
     assert not bulk.closed
 
 
-def test_rule_30_bytes_are_room_too() -> None:
+def test_rule_31_bytes_are_room_too() -> None:
     bench = Bench(SchedulerLimits(max_queue_bytes=3 * 28 * 28 * 3))
     bulk = bench.ask(values=(1, 2), priority=BULK)
     bench.ask(values=(3, 4))
     assert bench.done == [bulk]
 
 
-def test_rule_31_bulk_rows_do_not_count_in_the_time_that_an_interactive_request_waits() -> None:
+def test_rule_32_bulk_rows_do_not_count_in_the_time_that_an_interactive_request_waits() -> None:
     bench = Bench()
     bench.forward.seconds_per_row = 0.1
     bench.ask(values=range(10))
@@ -809,7 +850,7 @@ def test_rule_31_bulk_rows_do_not_count_in_the_time_that_an_interactive_request_
 # -- idle work ------------------------------------------------------------------------------------
 
 
-def test_rule_32_a_call_for_idle_times_waits_until_nobody_waits_for_an_answer() -> None:
+def test_rule_33_a_call_for_idle_times_waits_until_nobody_waits_for_an_answer() -> None:
     bench = Bench()
     ran: list[str] = []
     for name in ("first", "second"):
@@ -829,7 +870,7 @@ def test_rule_32_a_call_for_idle_times_waits_until_nobody_waits_for_an_answer() 
     assert ran == ["first", "second"]
 
 
-def test_rule_33_while_draining_no_idle_call_is_begun_and_a_dead_engine_fails_them() -> None:
+def test_rule_34_while_draining_no_idle_call_is_begun_and_a_dead_engine_fails_them() -> None:
     bench = Bench()
     bench.scheduler.drain()
     call = bench.scheduler.call_when_idle(lambda: None)

@@ -1,4 +1,4 @@
-"""Details of starting that the scheduler's rules 13 to 15 do not name."""
+"""Details of starting that the scheduler's rules 13 to 16 do not name."""
 
 from __future__ import annotations
 
