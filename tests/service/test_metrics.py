@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.core.prediction import Timing
 from service.core.telemetry import BatchReport
-from service.metrics import FAMILIES, OUTCOMES, Metrics
+from service.metrics import FAMILIES, Metrics
+from service.metrics.rows import OUTCOMES
 from tests.service.core.test_refresh import Shelf
 from tests.service.core.test_serving import until
 from tests.service.fakes import make_model
