@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from service.core.comparison import Comparison
 from service.core.decisions import Flags, Indices
 from service.core.prediction import Timing
@@ -56,6 +58,7 @@ class Metrics:
         self._rows = RowMetrics(declared)
         self._versions = VersionMetrics(declared)
         self._state = StateMetrics(declared)
+        self._scraping = asyncio.Lock()
         self._create_bounded_children()
 
     # -- Telemetry --------------------------------------------------------------------------------
@@ -125,6 +128,13 @@ class Metrics:
         """One gRPC call is over. ``method`` is one of the protocol's, ``code`` one of gRPC's."""
         self._grpc_requests.labels(method, code).inc()
         self._grpc_durations.labels(method).observe(seconds)
+
+    async def scrape(self, core: ServingCore) -> bytes:
+        """The present state and all that was counted, in the text format."""
+        # One at a time: the other would find gauges that were cleared and are being set again.
+        async with self._scraping:
+            self.observe(core)
+            return await asyncio.to_thread(self.render)
 
     def observe(self, core: ServingCore) -> None:
         """Read the gauges that only matter when somebody looks."""

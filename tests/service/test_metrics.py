@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from collections import Counter
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.core.prediction import Timing
+from service.core.serving import ServingCore
 from service.core.telemetry import BatchReport
 from service.metrics import FAMILIES, Metrics
 from service.metrics.rows import OUTCOMES
@@ -93,6 +95,36 @@ def test_every_version_in_memory_is_told_with_its_role_and_goes_with_it() -> Non
             await models.unload("fashion", 2)
             assert [name for name in scraped() if "version=2" in name], "its last requests"
             assert not [name for name in scraped() if "version=2" in name]
+
+    asyncio.run(scenario())
+
+
+def test_scrapers_that_come_together_are_answered_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        app = make_app()
+        async with running(app) as client:
+            metrics = services(app).metrics
+            render, observe = metrics.render, metrics.observe
+            read, observed = threading.Event(), []
+
+            def slow_render() -> bytes:
+                assert read.wait(20)
+                return render()
+
+            def watched_observe(core: ServingCore) -> None:
+                observed.append(core)
+                observe(core)
+
+            monkeypatch.setattr(metrics, "render", slow_render)
+            monkeypatch.setattr(metrics, "observe", watched_observe)
+            asked = [asyncio.create_task(client.get("/metrics")) for _ in range(2)]
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert len(observed) == 1  # the gauges that are being written down stay as they are
+            read.set()
+            assert [response.status_code for response in await asyncio.gather(*asked)] == [200, 200]
 
     asyncio.run(scenario())
 

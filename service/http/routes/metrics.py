@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
@@ -20,6 +18,6 @@ router = APIRouter(tags=["metrics"])
 async def metrics(request: Request) -> Response:
     """Prometheus metrics in the text format."""
     services = services_of(request)
-    services.metrics.observe(services.core)
-    body = await asyncio.to_thread(services.metrics.render)
-    return Response(body, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    return Response(
+        await services.metrics.scrape(services.core), media_type=CONTENT_TYPE_PLAIN_0_0_4
+    )
