@@ -112,7 +112,9 @@ def create_app(
         grpc = _grpc_server(settings, core, counts, keys, spans)
     app.state.services = Services(settings, core, counts, cpu, grpc)
     install_error_handlers(app)
-    for routes in (predict, catalogue, admin, health, metrics, playground, oip, oip_repository):
+    app.include_router(predict.router)
+    app.include_router(oip.inference_router)
+    for routes in (catalogue, admin, health, metrics, playground, oip, oip_repository):
         app.include_router(routes.router)
     # The last one added is the outermost: id, access log, shield, keys, limits, then routing.
     app.add_middleware(

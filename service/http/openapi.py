@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.http.middleware.keys import needed_scope
-from service.http.model_choice import CANARY_PARAMETERS
+from service.http.model_choice import CANARY_PARAMETERS, QUERY_PARAMETERS
 from service.http.predict_input import FORM_TYPE, IMAGE_TYPES, JSON_TYPE, PredictBody
 from service.http.schemas import ErrorBody
 
@@ -118,6 +118,7 @@ PRIORITY_PARAMETER: dict[str, Any] = {
 
 PREDICT_REQUEST: dict[str, Any] = {
     "parameters": [
+        *QUERY_PARAMETERS,
         {
             "name": "tasks",
             "in": "query",

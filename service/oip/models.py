@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from model.errors import UnknownVersionError
+from model.version_names import is_version
 from service.core.canary import Lot
 from service.core.models import Models
 from service.core.served import ServedModel
-
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 def choose_model(models: Models, name: str, version: str | None, lot: Lot) -> ServedModel:
@@ -42,7 +39,7 @@ def version_number(models: Models, name: str, version: str | None) -> int | None
         UnknownVersionError: it is no number that a version could have.
     """
     served = sorted(models.get(name).serving())
-    if version is not None and not _VERSION.fullmatch(version):
+    if version is not None and not is_version(version):
         raise UnknownVersionError(
             f"{version[:40]!r} is no version of model {name!r}: they are numbers from 1; served: "
             + (", ".join(map(str, served)) or "none"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from model.version_names import is_version
 from service.core.errors import InvalidFieldError
 
 
@@ -15,10 +16,10 @@ def asked_version(parameters: Mapping[str, Any]) -> int | None:
         InvalidFieldError: it is no number from 1.
     """
     given = parameters.get("version")
-    text = str(given)
     if given is None:
         return None
-    if isinstance(given, bool) or not (text.isascii() and text.isdigit() and int(text) > 0):
+    text = str(given)
+    if isinstance(given, bool) or not is_version(text):
         raise InvalidFieldError(
             f"parameters.version is {text[:40]!r}; versions are numbers from 1",
             field="parameters.version",

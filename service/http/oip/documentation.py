@@ -24,8 +24,15 @@ def _infer_schema() -> dict[str, Any]:
     return schema
 
 
+def _parameter(name: str, place: str) -> dict[str, Any]:
+    required = place == "path"
+    return {"name": name, "in": place, "required": required, "schema": {"type": "string"}}
+
+
 INFER_REQUEST: dict[str, Any] = {
     "parameters": [
+        _parameter("name", "path"),
+        _parameter("version", "query"),
         {
             "name": HEADER_LENGTH,
             "in": "header",
@@ -69,6 +76,14 @@ INFER_REQUEST: dict[str, Any] = {
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },
     },
+}
+
+INFER_VERSION_REQUEST: dict[str, Any] = INFER_REQUEST | {
+    "parameters": [
+        _parameter("name", "path"),
+        _parameter("version", "path"),
+        *INFER_REQUEST["parameters"][2:],
+    ]
 }
 
 # Where outputs were asked as binary data: the JSON, as long as the header says, then the tensors.

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.core.errors import AdminOffError
 from service.core.refresh import Outcome, Refresher
-from service.http.model_choice import ModelName, VersionNumber
+from service.http.model_choice import ModelName, Version, VersionNumber
 from service.http.openapi import error_responses
 from service.http.routes.catalogue import measurement_card, reference_to
 from service.http.schemas import MeasureResponse, RefreshResponse
@@ -37,13 +37,13 @@ class _Body(BaseModel):
 class PinRequest(_Body):
     """Which version is to answer."""
 
-    version: int | None = Field(ge=1, description="null: whatever LATEST names")
+    version: Version | None = Field(description="null: whatever LATEST names")
 
 
 class CanaryRequest(_Body):
     """Which version is to answer a share of the requests."""
 
-    version: int | Literal["latest"] | None = Field(description="null: none any more")
+    version: Version | Literal["latest"] | None = Field(description="null: none any more")
     share: float = Field(
         default=0.0, ge=0.0, le=1.0, description="of the requests that name no version"
     )
@@ -52,7 +52,7 @@ class CanaryRequest(_Body):
 class ShadowRequest(_Body):
     """Which version is to be compared with the one that answers."""
 
-    version: int | Literal["latest"] | None = Field(description="null: none any more")
+    version: Version | Literal["latest"] | None = Field(description="null: none any more")
 
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], dependencies=[Depends(only_administrators)])

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request, Response
 
 from service.http.disconnect import unless_disconnected
 from service.http.model_choice import lot_of
-from service.http.oip.documentation import BINARY_ANSWER, INFER_REQUEST
-from service.http.oip.errors import OipRoute
+from service.http.oip.documentation import BINARY_ANSWER, INFER_REQUEST, INFER_VERSION_REQUEST
+from service.http.oip.errors import LeanOipRoute, OipRoute
 from service.http.oip.infer_input import HEADER_LENGTH, read_infer_input
 from service.http.oip.infer_output import render_inference
 from service.http.openapi import error_responses
@@ -31,6 +31,9 @@ from service.priority import HEADER as PRIORITY_HEADER
 from service.priority import header_priority
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"], route_class=OipRoute)
+inference_router = APIRouter(
+    prefix="/v2", tags=["open inference protocol"], route_class=LeanOipRoute
+)
 
 _MODEL = "/models/{name}"
 _VERSION = "/models/{name}/versions/{version}"
@@ -81,25 +84,27 @@ async def statistics(request: Request, name: str, version: str | None = None) ->
     return _statistics(services, name, version)
 
 
-@router.post(
+@inference_router.post(
     _VERSION + "/infer",
     response_model=InferResponse,
     responses=error_responses(400, 404, 413, 422, 429, 500, 503, 504) | BINARY_ANSWER,
-    openapi_extra=INFER_REQUEST,
+    openapi_extra=INFER_VERSION_REQUEST,
 )
-@router.post(
+@inference_router.post(
     _MODEL + "/infer",
     response_model=InferResponse,
     responses=error_responses(400, 404, 413, 422, 429, 500, 503, 504) | BINARY_ANSWER,
     openapi_extra=INFER_REQUEST,
 )
-async def infer(request: Request, name: str, version: str | None = None) -> Response:
+async def infer(request: Request) -> Response:
     """Ask tasks about one or more images, in JSON, with binary tensors, or with a bare file.
 
     The outputs are tasks; without any, all are answered. One bad image fails the request: the
     protocol has no place for an image's own error (`POST /v1/predict` has).
     """
     services, record = services_of(request), record_of(request.scope)
+    path = request.path_params
+    name, version = path["name"], path.get("version", request.query_params.get("version"))
     # Before the body is read.
     model = choose_model(services.core.models, name, version, lot_of(request))
     deadline = record.started + request_timeout_s(request, services)

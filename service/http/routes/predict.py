@@ -9,7 +9,8 @@ from service.core.prediction import ImageFailure, Prediction
 from service.core.priority import Priority
 from service.core.selection import select_tasks
 from service.http.disconnect import unless_disconnected
-from service.http.model_choice import ModelName, VersionNumber, lot_of
+from service.http.lean_route import LeanRoute
+from service.http.model_choice import lot_of, query_choice
 from service.http.openapi import PREDICT_REQUEST, error_responses
 from service.http.predict_input import read_predict_input
 from service.http.record import record_of
@@ -20,7 +21,7 @@ from service.http.services import services_of
 from service.priority import HEADER as PRIORITY_HEADER
 from service.priority import header_priority
 
-router = APIRouter(prefix="/v1", tags=["predict"])
+router = APIRouter(prefix="/v1", tags=["predict"], route_class=LeanRoute)
 
 
 @router.post(
@@ -29,15 +30,14 @@ router = APIRouter(prefix="/v1", tags=["predict"])
     responses=error_responses(400, 404, 413, 415, 422, 429, 500, 503, 504),
     openapi_extra=PREDICT_REQUEST,
 )
-async def predict(
-    request: Request, model: ModelName = None, version: VersionNumber = None
-) -> Response:
+async def predict(request: Request) -> Response:
     """Ask any of the model's tasks about one or more images.
 
     With several images a bad one carries its own error and the others are answered; with one image
     the request fails. Answers keep the order asked. Of an animation the first frame is looked at.
     """
     services, record = services_of(request), record_of(request.scope)
+    model, version = query_choice(request)
     served = services.core.models.choose(model, version, lot_of(request))  # before the body is read
     deadline = record.started + request_timeout_s(request, services)
     priority = header_priority(request.headers.get(PRIORITY_HEADER))

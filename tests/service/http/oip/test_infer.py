@@ -155,8 +155,8 @@ def test_the_version_in_the_path_must_be_the_one_that_answers() -> None:
     request = as_json(PHOTOS[0], outputs=only("t0"))
     path = "/v2/models/fashion/versions/{}/infer"
     assert send(make_app(), "POST", path.format(1), **request).json()["model_version"] == "1"
-    for version in ("2", "01", "latest"):
-        response = send(make_app(), "POST", path.format(version), **request)
+    for asked in (*map(path.format, ("2", "01", "latest")), "/v2/models/fashion/infer?version=2"):
+        response = send(make_app(), "POST", asked, **request)
         assert assert_error(response, 404, "unknown_version")["served"] == [1]
     response = send(make_app(), "POST", "/v2/models/other/infer", **request)
     assert assert_error(response, 404, "unknown_model")["served"] == ["fashion"]

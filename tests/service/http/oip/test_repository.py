@@ -181,7 +181,7 @@ def test_the_parameter_version_loads_one_beside_and_takes_it_out_again(growing: 
             assert await served() == ["2"]
             body = {"parameters": {"version": 7}}
             assert_error(await client.post(LOAD, json=body), 404, "unknown_version")
-            for bad in (b"true", b"0", b'"x"', b"[]"):
+            for bad in (b"true", b"0", b'"x"', b"[]", b'"%s"' % (b"9" * 5000)):
                 content = b'{"parameters": {"version": %s}}' % bad
                 assert_error(await client.post(LOAD, content=content), 400, "invalid_field")
 
