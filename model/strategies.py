@@ -87,7 +87,7 @@ class StitchedForward(_WholeForward):
         return logits
 
 
-class MixedForward:
+class MixedForward(_WholeForward):
     """All rows in one batch; each row's masks are gathered by its task.
 
     Rows of tasks that were added later run in a batch of their own, so that they change nothing,
@@ -95,12 +95,11 @@ class MixedForward:
     """
 
     name: Strategy = "mixed"
-    kernels = "pytorch"
 
     def __init__(
         self, network: RoutedNetwork, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> None:
-        self._network, self._device, self._dtype = network.eval().to(device), device, dtype
+        super().__init__(network, device, dtype)
         self._generations = torch.tensor(network.config.generation_of)
 
     @torch.inference_mode()
@@ -113,9 +112,6 @@ class MixedForward:
                 tasks = batch.task_index[rows].to(self._device)
                 logits[rows] = self._network(images[rows], tasks).float().cpu()
         return logits
-
-    def close(self) -> None:
-        """There is nothing to stop."""
 
     def _passes(self, task_index: Tensor) -> list[Tensor | slice]:
         """Rows that run together: those of tasks that came into the model together."""
