@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Protocol
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -23,14 +22,11 @@ _LINE_INTERVAL_S = 10.0
 class ProgressDisplay(Protocol):
     """What long work reports to; entered for the time the work takes."""
 
-    def __enter__(self) -> ProgressDisplay: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *raised: object) -> None:
+        return None
 
     def update(self, done: int, total: int, note: str = "") -> None:
         """``done`` of ``total`` units of work, and what to say beside it: a loss, a rate."""
@@ -45,25 +41,14 @@ def progress_display(
     )
 
 
-class NoDisplay:
+class NoDisplay(ProgressDisplay):
     """Says nothing: for work that passes between two lines of another display."""
-
-    def __enter__(self) -> NoDisplay:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
 
     def update(self, done: int, total: int, note: str = "") -> None:
         return None
 
 
-class ProgressBar:
+class ProgressBar(ProgressDisplay):
     """A rich progress bar with time left; gone when the work is done."""
 
     def __init__(self, console: Console, title: str) -> None:
@@ -78,23 +63,18 @@ class ProgressBar:
         )
         self._task: TaskID = self._progress.add_task(title, total=None, note="")
 
-    def __enter__(self) -> ProgressBar:
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._progress.stop()
 
     def update(self, done: int, total: int, note: str = "") -> None:
         self._progress.update(self._task, completed=done, total=total, note=note)
 
 
-class ProgressLines:
+class ProgressLines(ProgressDisplay):
     """A plain line every ten seconds and one at the end, for logs."""
 
     def __init__(
@@ -104,17 +84,9 @@ class ProgressLines:
         self._title = title
         self._clock = clock
 
-    def __enter__(self) -> ProgressLines:
+    def __enter__(self) -> Self:
         self._started = self._said = self._clock()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
 
     def update(self, done: int, total: int, note: str = "") -> None:
         now = self._clock()

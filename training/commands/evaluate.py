@@ -18,7 +18,6 @@ from training.sources import SourceOptions, open_source
 if TYPE_CHECKING:
     from model.bundle import Bundle
     from training.decoding import ImageSet
-    from training.evaluation import Evaluation
 
 
 def evaluate_command(
@@ -70,22 +69,6 @@ def evaluate_command(
         title = f"{name} on {data}"
         page = write_report(title, network, images, evaluation, with_images=report_images)
         _write("--report", report, page)
-
-
-def evaluate_bundle(
-    bundle: Bundle,
-    source: str,
-    split: Literal["train", "val", "test"],
-    console: Console,
-    resamples: int,
-    max_unreadable_share: float = 0.1,
-) -> Evaluation:
-    """The bundle's figures on one split of ``source``; raises as :func:`bundle_images` does."""
-    from training.evaluation import evaluate
-
-    images = bundle_images(bundle, source, split, console, max_unreadable_share)
-    progress = progress_display(console, "evaluating")
-    return evaluate(bundle.any_network(), images, split, progress, resamples)
 
 
 def bundle_images(
