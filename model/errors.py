@@ -2,6 +2,7 @@
 
     TaskRouteError
     ├── ConfigError            a model, routing or training configuration that cannot work
+    │   └── ModelTooLargeError     one that takes more memory than it may
     ├── UnknownTaskError       task names or groups that the model does not have
     ├── ImageError
     │   ├── InvalidImageError      empty, truncated or undecodable bytes
@@ -43,6 +44,12 @@ class ConfigError(TaskRouteError):
     """A configuration that cannot work; the message names the setting and its value."""
 
     code = "invalid_config"
+
+
+class ModelTooLargeError(ConfigError):
+    """A model that takes more memory than it may; found before any of it is allocated."""
+
+    code = "model_too_large"
 
 
 class UnknownTaskError(TaskRouteError):

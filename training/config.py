@@ -170,7 +170,7 @@ class ModelSettings(BaseModel):
         """The model that these settings describe, for these tasks.
 
         Raises:
-            ConfigError: its trunks do not fit into ``memory_limit_gb``.
+            ModelTooLargeError: its trunks do not fit into ``memory_limit_gb``.
         """
         config = ModelConfig(
             family=self.family,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from model.baselines.towers import tower_shapes
 from model.config import ModelConfig
 from model.conv_layer import LayerShape
-from model.errors import ConfigError
+from model.errors import ModelTooLargeError
 from model.tasks import Task
 
 _FLOAT, _COUNTER = 4, 8  # bytes of a weight, and of a layer's count of batches
@@ -46,7 +46,7 @@ def check_fits(config: ModelConfig, limit_bytes: float, setting: str) -> None:
         setting: where the limit comes from, for the message.
 
     Raises:
-        ConfigError: it takes more; says how many of its tasks would fit.
+        ModelTooLargeError: it takes more; says how many of its tasks would fit.
     """
     shapes, count = tower_shapes(config), len(config.tasks)
     needed = _footprint(config, shapes, config.tasks).training_bytes
@@ -55,7 +55,7 @@ def check_fits(config: ModelConfig, limit_bytes: float, setting: str) -> None:
     fitting = count - 1
     while fitting and _too_large(config, shapes, fitting, limit_bytes):
         fitting -= 1
-    raise ConfigError(
+    raise ModelTooLargeError(
         f"family is {config.family!r}: {count} trunks of {config.backbone.arch} (width "
         f"{config.backbone.width:g}) take {_gb(needed)} to train (weights, gradients, two moments; "
         f"activations not counted), {setting} is {_gb(limit_bytes)}: {fitting} of the {count} tasks"

@@ -61,6 +61,7 @@ STATUS_BY_CODE: dict[str, StatusCode] = {
             "error",
             "service_error",
             "invalid_config",
+            "model_too_large",
             "row_failed",
             "non_finite_logits",
             "forward_failed",

@@ -63,6 +63,7 @@ STATUS_BY_CODE = {
     "error": 500,
     "service_error": 500,
     "invalid_config": 500,
+    "model_too_large": 500,
     "row_failed": 500,
     "non_finite_logits": 500,
     "forward_failed": 500,

@@ -91,7 +91,8 @@ class CellStore:
         return self._folder / f"{cell.key}.json"
 
     def read(self, cell: Cell, wanted: Mapping[str, Any]) -> Record | None:
-        """The result of an earlier run of the cell; None where there is none.
+        """The result of an earlier run of the cell; None where there is none, or a refusal only:
+        the limit, or the machine, may be another now.
 
         Args:
             wanted: of :func:`asked`, now.
@@ -116,7 +117,7 @@ class CellStore:
                 "(--out), or delete the cells to run them again",
                 changed=changed,
             )
-        return record
+        return None if "refused" in record else record
 
     def write(self, cell: Cell, record: Mapping[str, Any]) -> None:
         """Keep a result; whole or not at all."""

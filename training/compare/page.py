@@ -89,6 +89,11 @@ def terminal_table(results: Results) -> Table:
         table.add_row(
             row.method, _keep(row.keep), str(row.tasks), *figures, spread_cell(row.passes, 2)
         )
+    table.caption = "\n".join(
+        f"{row.method}, {row.tasks} tasks: refused: {row.refused}"
+        for row in results.rows
+        if row.refused
+    )
     return table
 
 
@@ -129,11 +134,12 @@ def _head(results: Results) -> list[str]:
 def _failures(rows: Iterable[Row]) -> str:
     failed = [
         f"- {row.method}, keep {_keep(row.keep) or 1}, {row.tasks} tasks: seed "
-        f"{', '.join(map(str, row.failed_seeds))}"
+        f"{', '.join(map(str, row.failed_seeds))}: "
+        + (f"refused: {row.refused} (setting `memory_limit_gb`)" if row.refused else "diverged")
         for row in rows
         if row.failed_seeds
     ]
-    return "\n".join(["Diverged, and in no mean:", "", *failed]) if failed else ""
+    return "\n".join(["In no mean:", "", *failed]) if failed else ""
 
 
 def _by_keep(folder: Path, results: Results) -> list[str]:
@@ -192,6 +198,8 @@ def _table(
         lines.append([*filled, *["–"] * (len(header) - len(filled))])
     for row in rows:
         figures = [spread_cell(row.figures[name]) for name in FIGURES]
+        if row.refused and not row.seeds:
+            figures[0] = f"refused: {row.refused}"
         costs = [spread_cell(row.passes, 2), spread_cell(row.masked_passes, 0)]
         took = [spread_cell(row.seconds, 0), spread_cell(row.epochs, 1)]
         size = [_millions(row.parameters), _millions(row.bundle_bytes)]

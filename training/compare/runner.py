@@ -2,7 +2,8 @@
 
 A cell's result is JSON: what was asked, each task's held-out figures and their means, the cost of
 serving all tasks in trunk passes, and the training it took. A run that diverges is a result too:
-its ``failure`` says how.
+its ``failure`` says how; so is one that is refused for the memory that it takes, of which
+``refused`` has the amounts.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rich.console import Console
 from model.baselines.cost import trunk_passes
 from model.baselines.towers import TowerNetwork
 from model.bundle import Bundle
+from model.errors import ModelTooLargeError
 from model.network import RoutedNetwork
 from model.plan import cost, make_plan, masked_cost
 from model.repository import Repository
@@ -69,6 +71,8 @@ class Runner:
             bundles = self._networks(cell, settings, folder)
         except DivergedError as error:
             result: Record = {"failure": str(error)}
+        except ModelTooLargeError as error:
+            result = {"failure": str(error), "refused": _amounts(error)}
         else:
             result = {"failure": None} | _result(bundles, settings)
         shutil.rmtree(folder, ignore_errors=True)
@@ -137,6 +141,11 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StateError(f"--out: {folder} cannot be made: {error.strerror or error}") from error
+
+
+def _amounts(error: ModelTooLargeError) -> str:
+    needed, limit = error.details["needed_bytes"], error.details["limit_bytes"]
+    return f"needs {needed / 1e9:.3g} GB, limit {limit / 1e9:.3g}"
 
 
 def _result(bundles: Sequence[Bundle], settings: TrainSettings) -> Record:

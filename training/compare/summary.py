@@ -47,7 +47,9 @@ class Row:
     tasks: int
     seeds: tuple[int, ...]
     failed_seeds: tuple[int, ...]
-    """Diverged: in no mean."""
+    """Diverged, or refused: in no mean."""
+    refused: str | None
+    """Memory that its network needs, and what it may take, where that refused a seed."""
     figures: dict[str, Spread | None]
     """By the names of FIGURES."""
     passes: Spread | None
@@ -105,6 +107,7 @@ def _row(method: str, keep: float | None, tasks: int, cells: Sequence[Record]) -
         tasks,
         tuple(cell["seed"] for cell in done),
         tuple(cell["seed"] for cell in cells if cell["failure"] is not None),
+        next((cell["refused"] for cell in cells if "refused" in cell), None),
         {name: Spread.of(cell["figures"][name] for cell in done) for name in FIGURES},
         passes=spread(lambda cell: cell["cost"]["passes"]),
         masked_passes=spread(lambda cell: cell["cost"]["masked_passes"]),

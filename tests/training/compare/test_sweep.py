@@ -232,6 +232,24 @@ def test_a_run_that_diverges_is_a_result(
     assert table_row(page, "evidence")[2] == "–"
 
 
+def test_a_method_refused_for_memory_is_a_result_until_the_limit_allows_it(
+    tmp_path: Path, pack: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [pack, "--methods=cross-stitch,shared", "--epochs=1"]
+    assert compare(tmp_path, *arguments, "--memory-limit-gb=0.004") == 0
+    said = "refused: needs 0.00465 GB, limit 0.004"
+    assert said in " ".join(capsys.readouterr().out.split())
+    page = (tmp_path / "out/README.md").read_text()
+    assert f"- cross-stitch, keep 1, 2 tasks: seed 0: {said} (setting `memory_limit_gb`)" in page
+    assert table_row(page, "cross-stitch")[2:5] == [said, "–", "–"]
+    assert table_row(page, "shared")[2] != "–"
+    assert compare(tmp_path, *arguments) == 0
+    assert "1 of 2 runs are there already" in capsys.readouterr().err
+    page = (tmp_path / "out/README.md").read_text()
+    assert "refused" not in page
+    assert table_row(page, "cross-stitch")[2] != "–"
+
+
 def test_an_interrupted_comparison_leaves_a_page_of_what_is_done(
     tmp_path: Path,
     pack: str,
