@@ -22,7 +22,7 @@ _LINE_INTERVAL_S = 10.0
 class ProgressDisplay(Protocol):
     """What long work reports to; entered for the time the work takes."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> ProgressDisplay:
         return self
 
     def __exit__(self, *raised: object) -> None:
