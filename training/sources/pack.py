@@ -112,7 +112,7 @@ class Pack:
         keys = self._split_keys(images)
         parts = self._parts("x")
         if "split" in self.arrays:
-            split = self.arrays["split"].astype("<U5")
+            split = self.arrays["split"].astype(np.str_)
         elif parts and "jpeg" not in self.arrays and "images" not in self.arrays:
             names = [part.removeprefix("x_") for part in parts]
             split = np.repeat(np.array(names), [len(self.arrays[part]) for part in parts])
@@ -140,6 +140,8 @@ class Pack:
             raise self._error(
                 f"`y` has shape {raw.shape} and type {raw.dtype}; expected {count} integers"
             )
+        if raw.size and raw.max() > np.iinfo(np.int16).max:
+            raise self._error(f"`y` holds class {raw.max()}; {np.iinfo(np.int16).max} is the most")
         return raw.astype(np.int16)
 
     def class_names(self, y: Labels) -> tuple[str, ...]:

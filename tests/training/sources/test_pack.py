@@ -142,6 +142,8 @@ Y = np.zeros(40, dtype=np.int64)
         ({"split_group": np.zeros(39)}, r"`split_group` has shape \(39,\); expected one entry"),
         ({"split": np.array(["train"] * 39)}, "`split` has 39 entries for 40 images"),
         ({"split": np.array(["train"] * 39 + ["dev"])}, r"`split` holds \['dev'\]"),
+        ({"split": np.array(["train"] * 39 + ["trainval"])}, r"`split` holds \['trainval'\]"),
+        ({"y": Y + 65536, "class_names": np.array(["a", "b"])}, "`y` holds class 65536"),
         ({"images": np.zeros((40, 28, 28, 4), np.uint8)}, r"`images` has shape .*expected uint8"),
         ({"images": np.zeros((40, 28, 28), np.float32)}, "expected uint8"),
         ({"images": None, "jpeg": np.zeros(9, np.uint8)}, "`jpeg` needs `offsets`"),
@@ -160,6 +162,17 @@ def test_mistakes(make_pack: PackMaker, changes: dict[str, Any], message: str) -
 
 def test_python_objects_are_refused(make_pack: PackMaker) -> None:
     path = make_pack(attr_names=np.array([{"not": "a name"}] * 3, dtype=object))
+    with pytest.raises(DataError, match=r"pack\.npz: not a readable \.npz image pack"):
+        read(path)
+
+
+def test_a_damaged_compressed_array(tmp_path: Path) -> None:
+    path = tmp_path / "pack.npz"
+    np.savez_compressed(path, images=np.random.default_rng(0).integers(0, 9, 9999, dtype=np.uint8))
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 99] = bytes(99)
+    path.write_bytes(data)
     with pytest.raises(DataError, match=r"pack\.npz: not a readable \.npz image pack"):
         read(path)
 
