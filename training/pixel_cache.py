@@ -1,24 +1,23 @@
 """Decoded images on disk, mapped into memory and found again by later runs.
 
-One entry is two files: ``KEY.rgb``, the images' bytes end to end, and ``KEY.json``, their shape and
-what could not be decoded. The second is written last, so an entry without it was never finished.
+An entry (:mod:`training.array_file`) has the images' bytes end to end, and beside them their number
+and what could not be decoded.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.config import PreprocessConfig
 from model.preprocess import Pixels
+from training.array_file import About, ArrayFile
 
 
 @dataclass(frozen=True)
@@ -59,39 +58,35 @@ class PixelCache:
     def get_or_write(
         self, key: str, image_shape: tuple[int, int, int], chunks: Iterable[DecodedChunk]
     ) -> tuple[Pixels, list[Failure]]:
-        """A read-only map [N, H, W, 3] of the entry, written from ``chunks`` if it is not there."""
-        pixels, about = self.folder / f"{key}.rgb", self.folder / f"{key}.json"
-        images, failures = _read(about) if about.is_file() else (0, [])
-        if not about.is_file() or any(failure.retry for failure in failures):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            about.unlink(missing_ok=True)  # never beside pixels that it does not describe
-            _write(pixels, about, chunks)
-            images, failures = _read(about)
-        if not images:  # an empty file cannot be mapped
-            return np.empty((0, *image_shape), dtype=np.uint8), failures
-        shape = (images, *image_shape)
-        return np.memmap(pixels, dtype=np.uint8, mode="r", shape=shape), failures
+        """A read-only map [N, H, W, 3] of the entry, written from ``chunks`` if it is not there.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        entry = ArrayFile(self.folder, key, "rgb", np.uint8)
+        about = entry.about()
+        if about is None or not _usable(entry, about, image_shape):
+            about = _write(entry, chunks)
+        failures = [Failure(**failure) for failure in about["failures"]]
+        return entry.mapped((about["images"], *image_shape)), failures
 
 
-def _read(about: Path) -> tuple[int, list[Failure]]:
-    """Number of images in an entry, and what could not be decoded."""
-    entry: dict[str, Any] = json.loads(about.read_text(encoding="utf-8"))
-    return entry["images"], [Failure(**failure) for failure in entry["failures"]]
+def _usable(entry: ArrayFile, about: About, image_shape: tuple[int, int, int]) -> bool:
+    retry = any(failure.get("retry") for failure in about["failures"])
+    return not retry and entry.holds((about["images"], *image_shape))
 
 
-def _write(pixels: Path, about: Path, chunks: Iterable[DecodedChunk]) -> None:
-    # Named by process, so that two runs that decode the same data do not write into one file.
-    staging = pixels.with_suffix(f".{os.getpid()}.part")
-    images, failures = 0, []
-    try:
-        with staging.open("wb") as file:
-            for chunk in chunks:
-                for image in chunk.images:
-                    file.write(image.tobytes())
-                images += len(chunk.images)
-                failures += [asdict(failure) for failure in chunk.failures]
-        staging.replace(pixels)
-    finally:
-        staging.unlink(missing_ok=True)
-    staging.write_text(json.dumps({"images": images, "failures": failures}), encoding="utf-8")
-    staging.replace(about)
+def _write(entry: ArrayFile, chunks: Iterable[DecodedChunk]) -> About:
+    images = 0
+    failures: list[Failure] = []
+
+    def blocks() -> Iterator[Pixels]:
+        nonlocal images
+        for chunk in chunks:
+            yield from chunk.images
+            images += len(chunk.images)
+            failures.extend(chunk.failures)
+
+    return entry.write(
+        blocks(), lambda: {"images": images, "failures": list(map(asdict, failures))}
+    )

@@ -15,6 +15,7 @@ from model.config import PreprocessConfig
 from model.preprocess import load_image
 from model.tasks import Task, TaskSet
 from training.decoding import Decoder
+from training.errors import DataError
 from training.pixel_cache import PixelCache, default_folder
 from training.sources import Dataset, Images
 from training.sources.images import ArrayImages
@@ -163,6 +164,28 @@ def test_an_unfinished_entry_is_written_again(tmp_path: Path) -> None:
     next(tmp_path.glob("*.json")).unlink()
     assert len(decoder.decode(dataset(images), "train", SPEC)) == 2
     assert images.reads == 4
+
+
+@pytest.mark.parametrize("content", [None, b"", b"cut off"])
+def test_an_entry_whose_pixels_are_not_there_is_written_again(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    decoder = Decoder(PixelCache(tmp_path), in_memory_bytes=0)
+    images = ListImages([png(0), png(1)])
+    expected = np.array(decoder.decode(dataset(images), "train", SPEC).pixels)
+    (pixels,) = tmp_path.glob("*.rgb")
+    pixels.unlink()
+    if content is not None:
+        pixels.write_bytes(content)
+    assert (decoder.decode(dataset(images), "train", SPEC).pixels == expected).all()
+    assert images.reads == 4
+
+
+def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    decoder = Decoder(PixelCache(tmp_path / "cache"), in_memory_bytes=0)
+    with pytest.raises(DataError, match=r"cache: cannot be written: .*elsewhere \(--cache-dir"):
+        decoder.decode(dataset(ListImages([png(0)])), "train", SPEC)
 
 
 def test_nothing_is_left_behind_by_a_failure(tmp_path: Path) -> None:

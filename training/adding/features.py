@@ -1,16 +1,13 @@
 """What the frozen prefix makes of the images, computed once and mapped from a file.
 
 Everything before the first route is the same for all tasks and does not change when one is added,
-so a new task trains on the prefix's output. An entry is two files, ``KEY.f32`` and ``KEY.json``
-with its shape; the second is written last, so an entry without it was never finished. Its key is
+so a new task trains on the prefix's output. The key of an entry (:mod:`training.array_file`) is
 made of the prefix's own weights: the next task that is added finds it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +22,7 @@ from model.network import RoutedNetwork
 from model.normalisation import normalised
 from model.preprocess import Pixels
 from model.tasks import Normalisation
+from training.array_file import About, ArrayFile
 
 _BATCH = 128
 Advance = Callable[[int, int], None]
@@ -94,18 +92,29 @@ def prefix_features(
         own: the new tasks' normalisation; None: the model's.
         source: equal for equal images in equal order; part of the entry's key.
         folder: where entries are kept.
+
+    Raises:
+        DataError: the folder cannot be written.
     """
     if prefix_end(network) == 0:
         return PixelFeatures(network, pixels, flip, own)
-    stem = folder / _key(network, source, flip, own)
-    values, about = stem.with_suffix(".f32"), stem.with_suffix(".json")
-    if not about.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(values, about, _computed(network, pixels, flip, own, advance))
-    shape = tuple(json.loads(about.read_text(encoding="utf-8"))["shape"])
-    if not shape[0]:  # an empty file cannot be mapped
-        return MappedFeatures(np.empty(shape, np.float32))
-    return MappedFeatures(np.memmap(values, dtype=np.float32, mode="r", shape=shape))
+    entry = ArrayFile(folder, _key(network, source, flip, own), "f32", np.float32)
+    about = entry.about()
+    if about is None or not entry.holds(tuple(about["shape"])):
+        about = _write(entry, _computed(network, pixels, flip, own, advance))
+    return MappedFeatures(entry.mapped(tuple(about["shape"])))
+
+
+def _write(entry: ArrayFile, computed: Iterator[NDArray[np.float32]]) -> About:
+    images, inner = 0, ()
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        nonlocal images, inner
+        for block in computed:
+            yield block
+            images, inner = images + len(block), block.shape[1:]
+
+    return entry.write(blocks(), lambda: {"shape": [images, *inner]})
 
 
 def _computed(
@@ -144,19 +153,3 @@ def _key(network: RoutedNetwork, source: str, flip: bool, own: Normalisation | N
         for tensor in layer.state_dict().values():
             digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()[:24]
-
-
-def _write(values: Path, about: Path, blocks: Iterator[NDArray[np.float32]]) -> None:
-    # Named by process, so that two runs that need the same entry do not write into one file.
-    staging = values.with_suffix(f".{os.getpid()}.part")
-    images, inner = 0, ()
-    try:
-        with staging.open("wb") as file:
-            for block in blocks:
-                file.write(block.tobytes())
-                images, inner = images + len(block), block.shape[1:]
-        staging.replace(values)
-    finally:
-        staging.unlink(missing_ok=True)
-    staging.write_text(json.dumps({"shape": [images, *inner]}), encoding="utf-8")
-    staging.replace(about)
