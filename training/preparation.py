@@ -39,6 +39,27 @@ def trainable(dataset: Dataset) -> Dataset:
     return replace(kept, notes=(*kept.notes, note))
 
 
+def check_labelled(dataset: Dataset, images: ImageSet) -> None:
+    """Refuse tasks whose training labels are all of images that cannot be read.
+
+    Args:
+        images: the training images.
+
+    Raises:
+        DataError: names the tasks.
+    """
+    labelled = (images.labels != MISSING).any(axis=0).tolist()
+    if all(labelled):
+        return
+    lost = list(itertools.compress(dataset.tasks.names, [not any_label for any_label in labelled]))
+    raise DataError(
+        f"{dataset.source}: every training image with a label for {', '.join(lost)} is one of the "
+        f"{len(images.unreadable)} that cannot be read: repair those files, or train the other "
+        "tasks only",
+        tasks=lost,
+    )
+
+
 def decode_split(
     decoder: Decoder,
     dataset: Dataset,

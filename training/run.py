@@ -30,7 +30,7 @@ from training.evidence import start_config
 from training.messages import say
 from training.normalisation import measured, measured_by_domain
 from training.prediction import predict_logits, task_probabilities
-from training.preparation import decode_split, trainable
+from training.preparation import check_labelled, decode_split, trainable
 from training.progress import progress_display
 from training.recalibration import SHARED_BATCHES, recalibrate, refresh_shared
 from training.resumption import check_resumable, check_startable
@@ -144,6 +144,7 @@ def train(
         )
         for split in (SPLITS if processes.main else ("train",))
     }
+    check_labelled(dataset, splits["train"])
     _check_same(processes, request, dataset, splits["train"])
     network = _network(settings, dataset, splits["train"])
     if begin is not None:

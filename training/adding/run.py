@@ -32,7 +32,7 @@ from training.messages import say
 from training.metrics import TaskFigures, task_figures
 from training.normalisation import measured
 from training.prediction import task_probabilities
-from training.preparation import decode_split
+from training.preparation import check_labelled, decode_split
 from training.progress import progress_display
 from training.sources import MISSING, SPLITS, Dataset, Labels, SourceOptions, Split, open_source
 from training.unreadable import MAX_SHARE, UnreadableImages
@@ -90,6 +90,7 @@ def add_tasks(request: AddRequest, console: Console) -> AddedVersion:
     for line in dataset.notes:
         say(console, f"note: {line}")
     sets = _decoded(request, parent, dataset, console)
+    check_labelled(dataset, sets["train"])
     own = _normalisation(parent, request.settings, sets["train"])
     data = _features(request, parent, dataset, sets, own, console)
 
