@@ -9,7 +9,7 @@ its ``failure`` says how; so is one that is refused for the memory that it takes
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -55,28 +55,34 @@ class Runner:
         return asked(settings.model_copy(update={"tasks": names}), self.dataset.digest)
 
     def run(self, cell: Cell, settings: TrainSettings) -> Record:
-        """The cell's result; goes on with a run that was cut short.
+        """The cell's result; goes on with a run that was cut short. What that needs stays, until
+        :meth:`forget`.
 
         Raises:
             RunInterruptedError: Ctrl-C or SIGTERM; the state to go on from is on disk.
         """
         wanted = self.asked(cell, settings)
-        # Named by what was asked: whatever is found there is of this very run.
-        folder = self.folder / f"{cell.key}-{fingerprint(wanted)}"
         about = {
             "method": cell.method.name, "keep": cell.keep, "tasks": cell.tasks, "seed": cell.seed,
             "asked": wanted,
         }  # fmt: skip
         try:
-            bundles = self._networks(cell, settings, folder)
+            bundles = self._networks(cell, settings, self._place(cell, wanted))
         except DivergedError as error:
             result: Record = {"failure": str(error)}
         except ModelTooLargeError as error:
             result = {"failure": str(error), "refused": _amounts(error)}
         else:
             result = {"failure": None} | _result(bundles, settings)
-        shutil.rmtree(folder, ignore_errors=True)
         return about | result
+
+    def forget(self, cell: Cell, settings: TrainSettings) -> None:
+        """Remove what the cell's run left, once its result is on disk."""
+        shutil.rmtree(self._place(cell, self.asked(cell, settings)), ignore_errors=True)
+
+    def _place(self, cell: Cell, wanted: Mapping[str, Any]) -> Path:
+        """Named by what was asked: whatever is found there is of this very run."""
+        return self.folder / f"{cell.key}-{fingerprint(wanted)}"
 
     def _networks(self, cell: Cell, settings: TrainSettings, folder: Path) -> list[Bundle]:
         names = self.dataset.tasks.names[: cell.tasks]

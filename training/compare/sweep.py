@@ -84,6 +84,8 @@ def compare(
         for cell, settings in cells.items()
         if (found := store.read(cell, runner.asked(cell, settings))) is not None
     }
+    for cell in records:  # of a run that was killed in between
+        runner.forget(cell, cells[cell])
     if records:
         say(console, f"{len(records)} of {len(cells)} runs are there already")
     try:
@@ -110,6 +112,7 @@ def _run_missing(
         say(runner.console, f"run {len(records) + 1} of {len(cells)}: {cell.title}{about}")
         records[cell] = runner.run(cell, cells[cell])
         store.write(cell, records[cell])
+        runner.forget(cell, cells[cell])
         if records[cell]["failure"]:
             say(runner.console, f"note: {cell.title}: {records[cell]['failure']}")
 

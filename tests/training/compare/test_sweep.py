@@ -11,6 +11,7 @@ import pytest
 from tests.training.conftest import TINY, PackMaker
 from training.cli import main
 from training.compare import runner
+from training.compare.cells import CellStore
 from training.errors import DivergedError
 from training.run import train
 from training.trainer import Trainer
@@ -95,6 +96,30 @@ def test_a_killed_comparison_goes_on_where_it_was(
     page = (tmp_path / "out/README.md").read_text()
     assert compare(tmp_path, *often) == 0
     assert (tmp_path / "out/README.md").read_text() == page
+
+
+def test_killed_before_a_result_is_kept_nothing_is_trained_again(
+    tmp_path: Path, pack: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [pack, "--methods=shared", "--epochs=1"]
+    running = tmp_path / "out/running"
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CellStore, "write", killed)
+        with pytest.raises(Killed):
+            compare(tmp_path, *arguments)
+    monkeypatch.setattr(runner, "train", never)
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.Runner, "forget", killed)
+        with pytest.raises(Killed):
+            compare(tmp_path, *arguments)
+    assert list(cells(tmp_path)) == KEYS[:1]
+    assert list(running.iterdir())
+    assert compare(tmp_path, *arguments) == 0
+    assert list(running.iterdir()) == []
 
 
 def test_cells_that_differ_in_routes_only_share_one_start(
