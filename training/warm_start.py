@@ -303,10 +303,16 @@ def _torchvision_layers(location: str, state: Mapping[str, Tensor]) -> tuple[Sou
         for number in numbers
     ]
     if "layer1.0.conv1.weight" in state:
-        return tuple(_resnet_layers(state))
+        try:
+            return tuple(_resnet_layers(state))
+        except KeyError as error:
+            raise SettingsError(
+                f"setting 'init_from' is {location!r}: a ResNet, but without {error.args[0]!r}, "
+                "which torchvision's have; take torchvision's weights file as it is"
+            ) from error
     layers = []
     for index, part in enumerate(parts):
-        if part["weight"].ndim == 4:
+        if "weight" in part and part["weight"].ndim == 4:
             behind = parts[index + 1] if index + 1 < len(parts) else {}
             norm = _norm_behind(part.get("bias"), behind) if "running_mean" in behind else None
             layers.append(SourceLayer(part["weight"], part.get("bias"), norm))

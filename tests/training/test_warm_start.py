@@ -263,10 +263,14 @@ def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:
     torch.save({"features.0.weight": Anything()}, tmp_path / "pickle.pth")
     (tmp_path / "broken.safetensors").write_bytes(b"\0" * 20)
     torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
+    torch.save({"features.0.0.weight": torch.zeros(2, 3, 3, 3)}, tmp_path / "mobilenet.pth")
+    torch.save({"layer1.0.conv1.weight": torch.zeros(2, 2, 3, 3)}, tmp_path / "headless.pth")
     for name, message in (
         ("pickle.pth", "cannot be read as tensors"),
         ("broken.safetensors", "cannot be read as tensors"),
         ("other.pth", "no convolutions of a torchvision VGG"),
+        ("mobilenet.pth", "no convolutions of a torchvision VGG"),
+        ("headless.pth", "a ResNet, but without 'bn1.weight'"),
         ("absent.pth", "no bundle .* and no weights file"),
     ):
         with pytest.raises(SettingsError, match=message):
