@@ -39,7 +39,9 @@ def choose_threshold(probabilities: Floats, labels: Labels, objective: Objective
     value = _value(objective, true_positive, false_positive, positives.sum(), negatives.sum())
     best = np.flatnonzero(value >= value.max() - 1e-12)
     chosen = candidates[best[np.abs(candidates[best] - DEFAULT).argmin()]]
-    return round(float(chosen), 6)
+    rounded = round(float(chosen), 6)
+    # Not where that would say yes, or no, to every image.
+    return rounded if 0.0 < rounded < 1.0 else float(chosen)
 
 
 def _value(

@@ -51,6 +51,15 @@ def test_it_lies_half_way_between_separated_classes(objective: Objective) -> Non
     assert choose_threshold(scores, labels, objective) == pytest.approx(0.4)
 
 
+def test_probabilities_of_a_very_rare_class_are_told_apart() -> None:
+    scores = np.array([1e-8, 2e-8, 4e-7, 5e-7], np.float32)
+    labels = np.array([0, 0, 1, 1], np.int16)
+    threshold = choose_threshold(scores, labels, "balanced_accuracy")
+    assert ((scores >= threshold) == (labels == 1)).all()
+    threshold = choose_threshold(1 - scores[::-1], labels, "balanced_accuracy")
+    assert ((1 - scores[::-1] >= threshold) == (labels == 1)).all()
+
+
 def test_objectives_differ_where_positives_are_rare() -> None:
     scores = np.array([0.05] * 90 + [0.3] * 9 + [0.3] * 3 + [0.9], np.float32)
     labels = np.array([0] * 99 + [1] * 4, np.int16)
