@@ -167,7 +167,7 @@ class LocalStore:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # another run may look at the same time
         except OSError as error:
             raise RepositoryError(
                 f"cannot publish to {directory}: {error.strerror or error}", path=str(directory)

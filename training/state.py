@@ -50,6 +50,7 @@ class StateFile:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
+        self._staging = self.path.with_suffix(".part")
 
     def exists(self) -> bool:
         return self.path.is_file()
@@ -57,6 +58,7 @@ class StateFile:
     def remove(self) -> None:
         """Forget the run; the directory goes too when nothing else is in it."""
         self.path.unlink(missing_ok=True)
+        self._staging.unlink(missing_ok=True)  # of a run that was killed while it saved
         if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):
             self.path.parent.rmdir()
 
@@ -93,14 +95,13 @@ class StateFile:
 
     def _write(self, tensors: Mapping[str, Tensor], state: RunState) -> None:
         metadata = {"format": str(_FORMAT), "state": json.dumps(asdict(state))}
-        staging = self.path.with_suffix(".part")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             contiguous = {name: value.detach().contiguous() for name, value in tensors.items()}
-            safetensors.torch.save_file(contiguous, staging, metadata)
-            with staging.open("rb") as file:
+            safetensors.torch.save_file(contiguous, self._staging, metadata)
+            with self._staging.open("rb") as file:
                 os.fsync(file.fileno())
-            staging.replace(self.path)
+            self._staging.replace(self.path)
         except (OSError, SafetensorError) as error:
             raise StateError(f"{self.path}: cannot be written: {error}") from error
 

@@ -36,6 +36,19 @@ def network() -> RoutedNetwork:
     return make_network()
 
 
+def test_two_runs_may_look_at_once_whether_they_may_publish(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Path.touch
+
+    def removed_by_the_other(self: Path) -> None:
+        original(self)
+        self.unlink()
+
+    monkeypatch.setattr(Path, "touch", removed_by_the_other)
+    repository.check_writable("m")
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     return Repository(tmp_path / "models")

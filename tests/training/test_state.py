@@ -58,6 +58,7 @@ def test_optimiser_state_comes_back(tmp_path: Path) -> None:
 
 def test_nothing_else_is_left_beside_it_and_remove_cleans_up(saved: StateFile) -> None:
     assert [path.name for path in saved.path.parent.iterdir()] == ["state.safetensors"]
+    saved.path.with_suffix(".part").write_bytes(b"killed while it saved")
     saved.remove()
     assert not saved.path.parent.exists()
     saved.remove()
