@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from training.commands.arguments import Data, Name, RepositoryRoot
+from training.commands.arguments import Data, Name, ParentVersion, RepositoryRoot
 from training.messages import say
 
 
@@ -19,7 +19,7 @@ def add_task_command(
     task: Annotated[list[str], typer.Option(help="a task of DATA, or group:NAME; repeatable")],
     repository: RepositoryRoot,
     name: Name,
-    version: Annotated[int | None, typer.Option(help="the parent; default: the latest")] = None,
+    version: ParentVersion = None,
     route: Annotated[
         str,
         typer.Option(

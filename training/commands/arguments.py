@@ -15,4 +15,6 @@ RepositoryRoot = Annotated[
     str,
     typer.Option(help="published models: a directory, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"),
 ]
+Version = Annotated[int | None, typer.Option(min=1, help="default: the latest")]
+ParentVersion = Annotated[int | None, typer.Option(min=1, help="the parent; default: the latest")]
 Name = Annotated[str, typer.Option(help="model name in the repository")]

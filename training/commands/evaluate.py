@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
-from training.commands.arguments import Data, Name, RepositoryRoot
+from training.commands.arguments import Data, Name, RepositoryRoot, Version
 from training.errors import DataError, SettingsError
 from training.messages import say
 from training.progress import progress_display
@@ -26,7 +26,7 @@ def evaluate_command(
     repository: RepositoryRoot,
     name: Name,
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="which images")] = "test",
-    version: Annotated[int | None, typer.Option(help="default: the latest")] = None,
+    version: Version = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="write the figures there", metavar="FILE")
     ] = None,

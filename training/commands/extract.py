@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from training.commands.arguments import Name, RepositoryRoot
+from training.commands.arguments import Name, RepositoryRoot, Version
+from training.errors import SettingsError
 from training.messages import say
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def extract_command(
     repository: RepositoryRoot,
     name: Name,
     out: Annotated[Path, typer.Option(help="a repository of its own, and where exports go")],
-    version: Annotated[int | None, typer.Option(help="default: the latest")] = None,
+    version: Version = None,
     new_name: Annotated[
         str | None, typer.Option("--as", help="the new model's name; default: NAME")
     ] = None,
@@ -53,7 +54,10 @@ def extract_command(
     chosen = network.tasks.select(task)
     small = cut_out(network, chosen)
     called = new_name or name
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--out {out}: cannot be made: {error.strerror or error}") from error
     card = CARD.format(
         name=called, tasks=", ".join(small.tasks.names), source=name, version=parent,
         digest=bundle.digest[:19],

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from training.commands._edits import publish_edit
-from training.commands.arguments import Name, RepositoryRoot
+from training.commands.arguments import Name, ParentVersion, RepositoryRoot
 from training.messages import say
 
 
@@ -17,7 +17,7 @@ def remove_task_command(
     task: Annotated[list[str], typer.Option(help="a task, or group:NAME; repeatable")],
     repository: RepositoryRoot,
     name: Name,
-    version: Annotated[int | None, typer.Option(help="the parent; default: the latest")] = None,
+    version: ParentVersion = None,
 ) -> None:
     """Publish a model without some tasks. The others keep their weights; their answers may move by
     rounding, since what they computed together with the removed ones has another size."""

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from training.commands._edits import publish_edit
-from training.commands.arguments import Name, RepositoryRoot
+from training.commands.arguments import Name, ParentVersion, RepositoryRoot
 from training.messages import say
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def rename_task_command(
     name: Name,
     to: Annotated[str | None, typer.Option(help="its new name")] = None,
     group: Annotated[str | None, typer.Option(help="its new group")] = None,
-    version: Annotated[int | None, typer.Option(help="the parent; default: the latest")] = None,
+    version: ParentVersion = None,
 ) -> None:
     """Publish a model in which a task has another name or group; its answers stay as they are."""
     from model.assembly import assemble, task_parts

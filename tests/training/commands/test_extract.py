@@ -44,6 +44,17 @@ def extract(root: Path, out: Path, *arguments: str) -> int:
     )
 
 
+def test_wrong_usage_is_a_sentence(
+    published: tuple[Path, RoutedNetwork], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, _ = published
+    assert extract(root, tmp_path, "--task", "boot", "--version", "0") == 2
+    (tmp_path / "file").write_text("no folder")
+    assert extract(root, tmp_path / "file", "--task", "boot") == 2
+    assert "file: cannot be made: File exists" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_task_becomes_a_bundle_of_its_own_with_its_sizes_told(
     published: tuple[Path, RoutedNetwork], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
