@@ -54,6 +54,7 @@ def model_card(
             markdown_table(evaluation),
             "",
             "## Limits",
+            *_chosen_on(evaluation),
             "- The figures hold for images like those it was trained on; others get answers too, "
             "and just as confident ones.",
             f"- {_calibration(config)}",
@@ -109,6 +110,16 @@ def _macro(evaluation: Evaluation) -> list[str]:
         f"Means over all tasks, in brackets where they lie by chance (95 % of {intervals.resamples}"
         f" resamples of the images): {', '.join(told)}.",
         "",
+    ]
+
+
+def _chosen_on(evaluation: Evaluation) -> list[str]:
+    """A line where figures and decisions come from the same images."""
+    if evaluation.split != "val":
+        return []
+    return [
+        "- There are no test images: the figures are of the validation images, by which thresholds "
+        "and calibration were chosen, and so a little too good."
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,15 @@ def test_the_card_says_what_the_bundle_is(evaluation: Evaluation) -> None:
         "none of the 3 tasks is calibrated",
     ):
         assert words in card
+    assert "no test images" not in card
+
+
+def test_the_card_says_where_figures_are_of_the_images_that_decided(
+    evaluation: Evaluation,
+) -> None:
+    config = tiny_network(tiny()).config
+    card = model_card("boots", config, replace(evaluation, split="val"), ABOUT, ())
+    assert "There are no test images: the figures are of the validation images" in card
 
 
 def test_the_card_counts_calibrated_tasks(evaluation: Evaluation) -> None:
