@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model.network import RoutedNetwork
-from model.plan import Node, NodeFork, layer_cost, make_plan, shares_conv
+from model.plan import distinct_cuts, layer_cost, make_plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,12 +105,8 @@ def _convolutions(
     found: dict[int, tuple[int, int, tuple[int, int]]] = {}
     for root in make_plan(network, tasks):
         for node in root.walk():
-            cuts = [node.cut] if _together(node, node.forks) else [one.alone for one in node.forks]
+            cuts = distinct_cuts(node, node.forks)
             count, macs, _ = found.get(node.cut.layer, (0, 0, node.cut.size))
             macs += sum(cut.macs for cut in cuts)
             found[node.cut.layer] = (count + len(cuts), macs, node.cut.size)
     return found
-
-
-def _together(node: Node, forks: Sequence[NodeFork]) -> bool:
-    return shares_conv(node, forks, [1] * len(forks), images=1)

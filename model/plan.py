@@ -138,7 +138,7 @@ def cost(nodes: Sequence[Node], tasks: Sequence[int]) -> Cost:
     wanted, total = set(tasks), Cost(0, 0)
     for node in nodes:
         forks = node.active(wanted)
-        cuts = _cuts(node, forks)
+        cuts = distinct_cuts(node, forks)
         if forks:
             total = sum((Cost(cut.macs, cut.weights) for cut in cuts), total)
         for fork in forks:
@@ -164,7 +164,19 @@ def layer_cost(shape: LayerShape, size: tuple[int, int]) -> Cost:
     return main + Cost(weights * height * width, weights)
 
 
-def _cuts(node: Node, forks: Sequence[NodeFork]) -> list[Cut]:
+def used_features(roots: Sequence[Node]) -> dict[int, Tensor | None]:
+    """By task: the last layer's units on its route (int64), None for all."""
+    return {
+        task: fork.units
+        for root in roots
+        for node in root.walk()
+        for fork in node.forks
+        if not fork.nodes
+        for task in fork.tasks
+    }
+
+
+def distinct_cuts(node: Node, forks: Sequence[NodeFork]) -> list[Cut]:
     """What is computed where all ``forks`` are asked about one image."""
     if shares_conv(node, forks, [1] * len(forks), images=1):
         return [node.cut]
@@ -295,7 +307,7 @@ def _render_node(tree: Tree, node: Node, network: RoutedNetwork, wanted: set[int
         )
         return
     forks = node.active(wanted)
-    cuts = _cuts(node, forks)
+    cuts = distinct_cuts(node, forks)
     height, width = node.cut.size
     shared = tree.add(
         f"conv {node.cut.layer} at {height} x {width}, {sum(cut.outputs for cut in cuts)} units, "

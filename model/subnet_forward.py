@@ -18,7 +18,7 @@ from model.convolutions import Convolutions, Subnet, SubnetInput, is_chain
 from model.cut_conv import fuses
 from model.head_bank import Features, HeadBank, Ready
 from model.network import RoutedNetwork
-from model.plan import Cut, Node, NodeFork, make_plan, shares_conv
+from model.plan import Cut, Node, NodeFork, make_plan, shares_conv, used_features
 from model.rows import RowBatch
 from model.tails import Tail, TailGroup, all_tails, alone, group_tails, is_tail
 from model.upload import upload
@@ -90,7 +90,7 @@ class SubnetForward:
         self._roots = make_plan(network, range(len(network.tasks)))
         tails = list(all_tails(self._roots))
         self._computed_by = network.computed_by
-        used = _used_features(self._roots)
+        used = used_features(self._roots)
         self._features = {task: used[same] for task, same in enumerate(self._computed_by)}
         self._heads = HeadBank(network.heads, self._features)
         self._conv = Convolutions(
@@ -426,15 +426,3 @@ def _ridden(item: Features, riders: Mapping[int, Sequence[int]]) -> Iterator[Fea
         for rider in riders[task]:
             if rider != task:
                 yield Features((rider,), (item.images[place],), pooled)
-
-
-def _used_features(roots: Sequence[Node]) -> dict[int, Tensor | None]:
-    """By task: the last layer's units on its route."""
-    return {
-        task: fork.units
-        for root in roots
-        for node in root.walk()
-        for fork in node.forks
-        if not fork.nodes
-        for task in fork.tasks
-    }

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from model.network import RoutedNetwork
-from model.plan import Cut, Node, NodeFork, make_plan
+from model.plan import Cut, Node, NodeFork, make_plan, used_features
 
 
 class SubnetModule(nn.Module):
@@ -47,14 +47,7 @@ class SubnetsModule(nn.Module):
             {str(place): _Normalise(network, roots[place].tasks[0]) for place in self._input_of}
         )
         self.roots = nn.ModuleList(_Branch(network, root) for root in roots)
-        used = {
-            task: fork.units
-            for root in roots
-            for node in root.walk()
-            for fork in node.forks
-            if not fork.nodes
-            for task in fork.tasks
-        }
+        used = used_features(roots)
         self._computed_by = [network.computed_by[task] for task in tasks]
         self.heads = nn.ModuleList(
             _Head(network, task, used[same])
