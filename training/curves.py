@@ -6,7 +6,6 @@ Looking changes nothing: a run with curves gives the weights of one without.
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 
 from model.task_network import TaskNetwork
 from training.decoding import ImageSet
@@ -51,12 +50,7 @@ class Curves:
     def __enter__(self) -> Curves:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._writer.close()
 
     def step(self, step: int, loss: float, learning_rate: float, images_per_s: float) -> None:

@@ -140,13 +140,11 @@ def _gradients(
     network: RoutedNetwork, pixels: Tensor, labels: NDArray[np.int16], layers: Sequence[int]
 ) -> Iterator[tuple[int, _Activation, Tensor]]:
     """Every task with every layer's activation and the gradient of its evidence by it."""
-    first = network.block_start(min(layers))
     everything = range(len(network.tasks))
     alike = network.first_own == len(network.layers)
-    # Tasks that differ in front of the scored layers share nothing.
-    first = first if network.first_own >= first else 0
     with torch.no_grad():
-        shared, _ = network.run_to_end(network.normalise(pixels), range(first), 0)
+        before = range(_first(network, layers))
+        shared, _ = network.run_to_end(network.normalise(pixels), before, 0)
     shared.requires_grad_()
     for together in [tuple(everything)] if alike else [(task,) for task in everything]:
         features, used, activations = _own_layers(network, shared, together[0], layers)
@@ -167,8 +165,7 @@ def _own_layers(
 ) -> tuple[Tensor, Tensor | None, list[_Activation]]:
     """From the first of ``layers`` (or the image) on: pooled features, which units they are,
     activations."""
-    first = network.block_start(min(layers))
-    first = first if network.first_own >= first else 0
+    first = _first(network, layers)
     used: Tensor | None = None
     activations = []
     for index, output, units in network.run(x, range(first, len(network.layers)), task):
@@ -176,3 +173,10 @@ def _own_layers(
         if index in layers:
             activations.append(_Activation(index, units, output))
     return x.mean(dim=(2, 3)), used, activations
+
+
+def _first(network: RoutedNetwork, layers: Sequence[int]) -> int:
+    """Where passes of their own begin: the first of ``layers``, or its residual block; the image
+    where tasks differ in front of that, and so share nothing."""
+    first = network.block_start(min(layers))
+    return first if network.first_own >= first else 0
