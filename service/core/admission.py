@@ -209,11 +209,13 @@ class Admission:
         only, those of a more pressing one all they have.
         """
         turns = math.ceil(rows / fair_rows) * fair_rows
-        return sum(
-            job.unanswered if job.priority < priority else min(job.unanswered, turns)
-            for job in self._jobs
-            if job.priority <= priority
-        )
+        found = 0
+        for job in self._jobs:  # hundreds, for every request that is refused
+            if job.priority <= priority:
+                unanswered = job.rows - job.answered
+                shared = job.priority == priority and unanswered > turns
+                found += turns if shared else unanswered
+        return found
 
     def _overloaded(self, reason: str, message: str) -> OverloadedError:
         retry = self.retry_after_s()

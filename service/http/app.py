@@ -23,6 +23,7 @@ from service.http.middleware.keys import Keys
 from service.http.middleware.overload_status import OverloadStatus
 from service.http.middleware.ports import Ports
 from service.http.middleware.request_id import RequestId
+from service.http.middleware.room import Room
 from service.http.middleware.shield import Shield
 from service.http.middleware.tracing import Tracing
 from service.http.middleware.unread import Unread
@@ -116,7 +117,8 @@ def create_app(
     app.include_router(oip.inference_router)
     for routes in (catalogue, admin, health, metrics, playground, oip, oip_repository):
         app.include_router(routes.router)
-    # The last one added is the outermost: id, access log, shield, keys, limits, then routing.
+    # The last one added is the outermost: id, access log, shield, keys, limits, room, then routing.
+    app.add_middleware(Room, core=core, settings=settings)
     app.add_middleware(
         BodyLimit,
         max_bytes=settings.max_body_bytes,

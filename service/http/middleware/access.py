@@ -7,7 +7,7 @@ import logging
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.core.clock import Clock
-from service.http.record import ACCESS_LOGGER, UNMATCHED, record_of
+from service.http.record import ACCESS_LOGGER, UNMATCHED, record_of, route_of
 from service.metrics import Metrics
 from service.record import RequestRecord
 
@@ -46,7 +46,7 @@ class Access:
             self._finish(scope, record_of(scope), status)
 
     def _finish(self, scope: Scope, record: RequestRecord, status: int) -> None:
-        route = getattr(scope.get("route"), "path", UNMATCHED)
+        route = route_of(scope) or UNMATCHED
         method = scope["method"] if scope["method"] in _METHODS else "other"
         seconds = self._clock.now() - record.started
         self._metrics.http_request(route, method, status, seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.record import record_of
+from service.http.record import record_of, route_of
 from service.tracing import RequestSpans
 
 _NOT_TRACED = frozenset({"/v2/health/live", "/v2/health/ready", "/metrics"})
@@ -36,7 +36,7 @@ class Tracing:
             await self._app(scope, receive, watching_send)
         finally:
             # The template, as in the metrics: a path may be anything.
-            route = getattr(scope.get("route"), "path", None)
+            route = route_of(scope)
             attributes = {"http.request.method": scope["method"]}
             if route is not None:
                 attributes["http.route"] = route

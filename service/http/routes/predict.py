@@ -42,7 +42,6 @@ async def predict(request: Request) -> Response:
     deadline = record.started + request_timeout_s(request, services)
     priority = header_priority(request.headers.get(PRIORITY_HEADER))
     record.priority = None if priority is Priority.INTERACTIVE else priority.label
-    services.core.predictor.check_room(deadline, priority)
     reading = read_predict_input(request, services.core.decoder, services.settings.max_images)
     given = await read_in_time(reading, services, deadline)
     tasks = select_tasks(served.tasks, given.selectors)

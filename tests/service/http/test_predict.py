@@ -327,6 +327,8 @@ def test_a_full_queue_is_a_429_with_retry_after_or_a_503_by_setting(status: int)
             refused = await client.post("/v1/predict", content=body(), headers=PNG)
             assert_error(refused, status, "overloaded")
             assert pulled == 0
+            counted = (await client.get("/metrics")).text
+            assert f'route="/v1/predict",status="{status}"' in counted  # refused before routing
             core.scheduler.withdraw(waiting, "cancelled")
             assert (await client.post("/v1/predict", **as_form(PHOTO))).status_code == 200
 
