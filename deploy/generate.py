@@ -29,6 +29,7 @@ CONTAINER = {
     # On a volume of 1 GiB; a repository on an object store only.
     "bundle_cache_bytes": 768 * 2**20,
     # Together with the weights within the 2 GiB that the Deployment allows.
+    "subnet_budget_bytes": 512 * 2**20,
     "max_queue_bytes": 256 * 2**20,
     "max_inflight_body_bytes": 256 * 10**6,
 }

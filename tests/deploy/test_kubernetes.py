@@ -193,8 +193,16 @@ def test_a_pod_has_the_time_to_drain() -> None:
 def test_memory_holds_what_the_settings_allow_to_be_held() -> None:
     given = settings_in_force()
     weights_and_libraries = 2**30
-    needed = given.max_queue_bytes + given.max_inflight_body_bytes + weights_and_libraries
-    assert size(service_container()["resources"]["limits"]["memory"]) >= needed
+    needed = weights_and_libraries + sum(
+        (given.subnet_budget_bytes, given.max_queue_bytes, given.max_inflight_body_bytes)
+    )
+    kserve = next(containers(written("overlays/kserve/inferenceservice.yaml")))
+    for container in (service_container(), kserve):
+        assert size(container["resources"]["limits"]["memory"]) >= needed
+    compose = yaml.safe_load((KUBERNETES.parents[1] / "docker-compose.yml").read_text())
+    service = compose["services"]["service"]
+    assert [KUBERNETES.parents[1] / one for one in service["env_file"]] == [generate.SETTINGS_FILE]
+    assert size(service["mem_limit"].replace("g", "Gi")) >= needed
 
 
 def test_processors_are_limited_so_that_threads_can_follow() -> None:
