@@ -106,7 +106,7 @@ def _measured(
     summary = summarise(run)
     if summary.errors or not summary.ok:
         raise SystemExit(f"{dict(given)}: not every request was answered: {summary.errors}")
-    rows = sum(sample.rows for sample in run.samples)
+    rows = sum(sample.rows for sample in run.samples if sample.ok)
     return {
         "rows_per_s": summary.rows_per_s,
         "p99_ms": summary.p99_ms or 0.0,

@@ -3,9 +3,10 @@
     python -m benchmarks.engine                  the headline table: 40 tasks of one image
     python -m benchmarks.engine --grid           strategies x tasks x images x sizes x keep
 
-Every ratio is taken inside one cell, between ways timed in turn; interrupted, the same command goes
-on. The loop's time is proportional to the number of tasks, so with many tasks it is measured over a
-few of them and multiplied; such cells are marked.
+Every ratio is taken inside one cell, between ways timed in turn. Cells that were measured with the
+same code are kept: interrupted, the same command goes on. The loop's time is proportional to the
+number of tasks, so with many tasks it is measured over a few of them and multiplied; such cells are
+marked.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 import typer
 
 from benchmarks.bundles import CACHE
+from benchmarks.code_digest import code_digest
 from benchmarks.folded_pass import FoldedPass
 from benchmarks.number_list import integers
 from benchmarks.paper_loop import PaperLoop
@@ -202,7 +204,7 @@ def main(
     folder = out or RESULTS / ("engine-grid" if grid else "engine")
     report = Report(folder, f"Engine: VGG-11-BN, {threads} threads")
     peak = peak_flops()
-    settings = {"threads": threads, "rounds": rounds}
+    settings = {"threads": threads, "rounds": rounds, "code": code_digest("model")}
     records = Records(CACHE / "records" / folder.name, settings, fresh)
     results = []
     for cell in cells:

@@ -5,7 +5,7 @@
 Every server gets the same bundle, pictures, tasks, decoding and rendering code and the same number
 of threads, and is measured alone. First what each can do at most (closed loop); then latency at
 offered loads that are equal for all who can carry them (open loop). Interrupted or failed parts are
-repeated by the same command; what was measured under the same settings is kept.
+repeated by the same command; what was measured under the same settings with the same code is kept.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks import bare, bundles
+from benchmarks.code_digest import code_digest
 from benchmarks.comparison import (
     Comparison,
     measure_capacities,
@@ -92,7 +93,12 @@ def main(
         cache=cache,
         records=Records(
             out / "records",
-            {"bundle": spec.model, "source_size": source_size, "durations": asdict(durations)},
+            {
+                "bundle": spec.model,
+                "source_size": source_size,
+                "durations": asdict(durations),
+                "code": code_digest("model", "service"),
+            },
             fresh,
         ),
     )

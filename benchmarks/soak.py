@@ -54,7 +54,7 @@ def main(
         def read(done: int) -> None:
             if done % every == 0:
                 readings.append((done, server.memory().rss_mb))
-            if done % (requests // 10) == 0:
+            if done % max(1, requests // 10) == 0:
                 say(f"{done} requests: {server.memory().rss_mb:.0f} MB")
 
         say("warm-up: each size once")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from benchmarks import comparison
 from benchmarks.comparison import offered_loads
 from benchmarks.records import Configuration, Records, best_layouts
 from benchmarks.serving_report import write_report
@@ -98,3 +101,26 @@ def test_the_page_of_a_comparison_holds_ratios_and_reasons(tmp_path: Path) -> No
     page = (tmp_path / "README.md").read_text()
     assert "| p99, ours / litserve serving our subnets | <= 1 | 0.5 |" in page
     assert "| ray-masked-1x2 | not installed |" in page
+
+
+def test_our_second_capacity_leaves_what_stands_beside_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = Records(tmp_path, {}, fresh=True)
+    ready, speeds = iter((1.0, 2.0)), iter((100.0, 200.0))
+    stand_in = SimpleNamespace(
+        records=records, inputs=None, durations=None,
+        started=lambda one: nullcontext((SimpleNamespace(ready_after_s=next(ready)), None)),
+    )  # fmt: skip
+    found = {
+        "rows_per_s": 5.0,
+        "summary": {"errors": {}, "requests": 1},
+        "answers": {"wrong": 0},
+    }
+    monkeypatch.setattr(comparison, "machine_speed_gflops", lambda: next(speeds))
+    monkeypatch.setattr(comparison, "capacity", lambda *_: found)
+    for key in ("capacity", "again"):
+        comparison._try_capacities(cast("comparison.Comparison", stand_in), OURS, ["all"], key=key)
+    record = records.read(OURS.name)
+    assert record["capacity"] == record["again"] == {"all": found}
+    assert (record["ready_after_s"], record["machine_speed_gflops"]) == (1.0, 100.0)
