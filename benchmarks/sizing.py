@@ -54,7 +54,7 @@ def figures(folder: Path = FOLDER) -> str:
                 ],
             ),
             "",
-            f"With {cell(capacity)} rows/s of a replica of one thread (the lowest measured) and all "
+            f"With {cell(capacity)} rows/s of a replica of one thread (the lowest measured), all "
             f"{tasks} tasks asked of each image:",
             "",
             markdown_table(
