@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from grpc import StatusCode
 
+from service.grpc import open_inference_pb2
 from service.settings import Settings
 from tests.conftest import ROOT
 from tests.deploy.docker_engine import program
@@ -86,6 +88,14 @@ def test_every_route_in_an_expression_is_one_of_the_service() -> None:
     assert len(wanted) == 1, "everything counts the same requests"
     for pattern in wanted.pop().split("|"):
         assert [route for route in routes if re.fullmatch(pattern, route)], pattern
+
+
+def test_every_call_in_an_expression_is_one_over_grpc() -> None:
+    [service] = open_inference_pb2.DESCRIPTOR.services_by_name.values()
+    text = "\n".join(expressions())
+    assert set(re.findall(r'method="(\w+)"', text)) <= set(service.methods_by_name)
+    [codes] = {frozenset(found.split("|")) for found in re.findall(r'code=~"([^"]+)"', text)}
+    assert codes <= {status.name for status in StatusCode}
 
 
 def test_every_alert_has_a_severity_a_summary_and_a_next_step() -> None:
