@@ -19,8 +19,8 @@ from benchmarks.report import RESULTS, markdown_table
 FOLDER = RESULTS / "engine"
 PART = GeneratedPart("engine", "python -m benchmarks.engine_table")
 HEADERS = (
-    "image, px", "tasks", "routed layers", "keep", "times faster than the loop",
-    "the loop in channels-last order", "cost in hard-shared passes",
+    "image, px", "tasks", "routed layers", "keep", "times as fast as the loop",
+    "as the loop in channels-last order", "cost in hard-shared passes",
 )  # fmt: skip
 
 
