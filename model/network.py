@@ -246,6 +246,22 @@ class RoutedNetwork(TaskNetwork):
         self.routes_changed()
 
 
+def drawn_routes(config: ModelConfig) -> list[Tensor | None]:
+    """The routes that ``config.routing.seed`` draws: bool [tasks, units] per convolution, or None.
+
+    Raises:
+        ConfigError: unknown architecture, or routes that cannot be drawn (those of scheme
+            "saliency" come from training).
+    """
+    shapes = layer_shapes(config.backbone, _size(config))
+    return draw_routes(
+        config.routing,
+        [shape.units for shape in shapes],
+        [task.group for task in config.tasks],
+        [shape.stream for shape in shapes],
+    )
+
+
 def build(
     config: ModelConfig, seed: int = 0, routes: Sequence[Tensor | None] | None = None
 ) -> RoutedNetwork:
@@ -262,15 +278,7 @@ def build(
         ConfigError: unknown architecture, routes that cannot be drawn (those of scheme "saliency"
             come from training), or given ones that do not fit.
     """
-    if routes is None:
-        shapes = layer_shapes(config.backbone, _size(config))
-        routes = draw_routes(
-            config.routing,
-            [shape.units for shape in shapes],
-            [task.group for task in config.tasks],
-            [shape.stream for shape in shapes],
-        )
-    network = RoutedNetwork(config, routes)
+    network = RoutedNetwork(config, drawn_routes(config) if routes is None else routes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inputs = around = 3.0

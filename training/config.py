@@ -71,7 +71,7 @@ class ModelSettings(BaseModel):
     Limits are those of model.config, checked by :func:`training.settings_files.load_settings`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     family: Family = Field(
         description="routed: one trunk for all tasks; single_task: a trunk for every task; "

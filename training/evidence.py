@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from model.config import ModelConfig, RoutingConfig
-from model.network import RoutedNetwork
+from model.network import RoutedNetwork, drawn_routes
 from model.routes import (
     first_of_stream,
     group_index,
@@ -22,6 +22,7 @@ from model.routes import (
     kept_units,
     placeholder_routes,
 )
+from model.tasks import Task
 from training.config import TrainSettings
 from training.decoding import ImageSet
 from training.recalibration import SHARED_BATCHES, recalibrate, refresh_shared
@@ -48,6 +49,18 @@ def start_config(settings: TrainSettings, config: ModelConfig) -> ModelConfig:
     if settings.target_cost:
         check_target_cost(config.backbone, settings.image_size, routing, settings.target_cost)
     return config.replace(routing={"routed_layers": "none"})
+
+
+def check_network(settings: TrainSettings, tasks: Sequence[Task]) -> None:
+    """Refuse a network for ``tasks`` that could not be made, before any image is decoded for it.
+
+    Raises:
+        ConfigError: its trunks do not fit into memory, its routes cannot be drawn, or cost too
+            much.
+    """
+    config = start_config(settings, settings.network(tuple(tasks), settings.preprocess()))
+    if config.family == "routed":
+        drawn_routes(config)
 
 
 def choose_routes(

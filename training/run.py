@@ -26,7 +26,7 @@ from training.domains import find_domains
 from training.ema import AveragedWeights
 from training.errors import SettingsError
 from training.evaluation import Evaluation, evaluate, with_thresholds
-from training.evidence import start_config
+from training.evidence import check_network, start_config
 from training.messages import say
 from training.normalisation import measured, measured_by_domain
 from training.prediction import predict_logits, task_probabilities
@@ -133,6 +133,7 @@ def train(
     for note in dataset.notes:
         say(console, f"note: {note}")
 
+    check_network(settings, dataset.tasks)
     unreadable = UnreadableImages(
         settings.max_unreadable_share,
         state_file.path.with_name(UNREADABLE_FILE) if processes.main else None,

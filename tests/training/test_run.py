@@ -13,9 +13,16 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from model.errors import RepositoryError, TaskRouteError, UnknownModelError, UnknownTaskError
+from model.errors import (
+    ConfigError,
+    RepositoryError,
+    TaskRouteError,
+    UnknownModelError,
+    UnknownTaskError,
+)
 from model.repository import Repository
 from tests.training.conftest import CsvMaker, PackMaker, tiny, tiny_images
+from tests.training.towers import STITCHED
 from training.decoding import Decoder
 from training.errors import DataError, RunInterruptedError, SettingsError, StateError
 from training.pixel_cache import PixelCache
@@ -24,6 +31,7 @@ from training.run import Published, TrainRequest, train
 from training.trainer import Trainer
 
 RUN_CHOICES = ("resume", "restart", "resume_or_start")
+NINE = {"attr": np.zeros((40, 9), np.uint8), "attr_names": np.array(list("abcdefghi"))}
 
 
 def request(source: str, root: Path, **changes: Any) -> TrainRequest:
@@ -335,6 +343,30 @@ def test_what_cannot_be_trained_says_why(
     message: str,
 ) -> None:
     with pytest.raises(error, match=message):
+        run(f"pack:{make_pack(**arrays)}", tmp_path, **settings)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "settings", "message"),
+    [
+        ({}, {"keep": 0}, "every task needs keep > 0"),
+        (NINE, {"scheme": "partition", "keep": 0}, "8 units for 9 tasks"),
+        ({}, STITCHED | {"memory_limit_gb": 0.001}, r"'memory_limit_gb' is 0\.001 GB"),
+    ],
+)
+def test_a_network_that_cannot_be_made_is_refused_before_any_image_is_decoded(
+    make_pack: PackMaker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arrays: dict[str, Any],
+    settings: dict[str, Any],
+    message: str,
+) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(Decoder, "decode", never)
+    with pytest.raises(ConfigError, match=message):
         run(f"pack:{make_pack(**arrays)}", tmp_path, **settings)
 
 

@@ -82,6 +82,8 @@ def test_forms_of_values(name: str, given: Any, meant: Any) -> None:
     [
         ({"epochs": "many"}, "setting 'epochs' is 'many'"),
         ({"epochs": -1}, "setting 'epochs' is -1: .*greater than 0"),
+        ({"epochs": "inf"}, "setting 'epochs' is 'inf': .*finite"),
+        ({"lr": "nan"}, "setting 'lr' is 'nan': .*finite"),
         ({"batch_size": 1}, "setting 'batch_size' is 1"),
         ({"sampler": "random"}, "setting 'sampler' is 'random': .*'covering', 'all' or 'domains'"),
         ({"kep": 0.5}, "unknown setting 'kep'; did you mean 'keep'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import shlex
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from model.errors import ModelTooLargeError
 from training.compare.cells import Cell, CellStore, Record, grid, without_paths
 from training.compare.page import Results, write_page
 from training.compare.runner import Runner
@@ -19,6 +21,7 @@ from training.compare.summary import baselines, summarise
 from training.config import TrainSettings
 from training.decoding import Decoder
 from training.errors import RunInterruptedError, SettingsError
+from training.evidence import check_network
 from training.machine import describe_machine
 from training.messages import say
 from training.methods import Method
@@ -77,6 +80,9 @@ def compare(
         cell: cell_settings(request, cell)
         for cell in grid(request.methods, request.keeps, counts, request.seeds)
     }
+    for cell, settings in cells.items():
+        with contextlib.suppress(ModelTooLargeError):  # which is a result
+            check_network(settings, dataset.tasks[: cell.tasks])
     runner = Runner(dataset, request.out / "running", request.decoder, console)
     store = CellStore(request.out / "cells")
     records = {

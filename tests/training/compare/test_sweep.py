@@ -306,6 +306,8 @@ def test_an_interrupted_comparison_leaves_a_page_of_what_is_done(
         (["--epochs=1", "--seed=3"], "give --seeds"),
         (["--epochs=1", "--keeps=0.5,much"], "it takes numbers"),
         (["--epochs=1", "--keeps=1.5"], "keep"),
+        (["--epochs=1", "--keeps=0", "--methods=shared,paper"], "every task needs keep > 0"),
+        (["--budget-s=inf"], "'time_limit_s' is inf"),
         (["--epochs=1", "--methods=best"], "there is no method 'best'"),
         (["--epochs=1", "--task-counts=99"], "--task-counts has 99"),
         (["--epochs=1", "--scheme=partition"], "is what makes method 'shared'"),
