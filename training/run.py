@@ -69,7 +69,7 @@ class TrainRequest:
     answers: TaskSet | None = None
     """Train exactly these tasks, in this order and with these classes; None: what the data has."""
     state_folder: Path | None = None
-    """Where the state to resume from is kept; None: in the model's directory."""
+    """Where the state to resume from is kept, and nothing else; None: in the model's directory."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def train(
     check_network(settings, dataset.tasks)
     unreadable = UnreadableImages(
         settings.max_unreadable_share,
-        state_file.path.with_name(UNREADABLE_FILE) if processes.main else None,
+        _folder(request) / UNREADABLE_FILE if processes.main else None,
     )
     unreadable.begin()
     splits: dict[Split, ImageSet] = {
@@ -234,10 +234,13 @@ def _check_same(
 
 def _state_file(request: TrainRequest, processes: Processes) -> StateFile:
     """Where the run keeps its state; an unwritable repository fails now, not after training."""
-    repository = Repository(request.repository)
     if processes.main:
-        repository.check_writable(request.name)
-    return StateFile(request.state_folder or repository.workspace(request.name) / STATE_FOLDER)
+        Repository(request.repository).check_writable(request.name)
+    return StateFile(request.state_folder or _folder(request))
+
+
+def _folder(request: TrainRequest) -> Path:
+    return Repository(request.repository).workspace(request.name) / STATE_FOLDER
 
 
 def _network(settings: TrainSettings, dataset: Dataset, images: ImageSet) -> TaskNetwork:

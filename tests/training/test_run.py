@@ -30,7 +30,7 @@ from training.prediction import predict
 from training.run import Published, TrainRequest, train
 from training.trainer import Trainer
 
-RUN_CHOICES = ("resume", "restart", "resume_or_start")
+RUN_CHOICES = ("resume", "restart", "resume_or_start", "state_folder")
 NINE = {"attr": np.zeros((40, 9), np.uint8), "attr_names": np.array(list("abcdefghi"))}
 
 
@@ -180,6 +180,19 @@ def test_unreadable_images_are_counted(make_csv: CsvMaker, tmp_path: Path) -> No
     Image.new("RGB", (30, 40)).save(path.parent / "3.png")
     run(f"csv:{path}", tmp_path)
     assert not (tmp_path / "models/m/.training").exists()
+
+
+def test_the_list_of_unreadable_images_outlives_a_state_kept_elsewhere(
+    make_csv: CsvMaker, tmp_path: Path
+) -> None:
+    rows = [[f"{i}.png", split, str(i % 2)] for i, split in enumerate(["train"] * 12 + ["val"])]
+    path = make_csv(["image", "split", "odd"], rows)
+    (path.parent / "3.png").write_bytes(b"")
+    _, said = run(f"csv:{path}", tmp_path, state_folder=tmp_path / "state")
+    listed = tmp_path / "models/m/.training/unreadable.csv"
+    assert f"all are listed in {listed}" in said
+    assert "train,3.png," in listed.read_text()
+    assert not (tmp_path / "state").exists()
 
 
 def test_too_many_unreadable_images_stop_the_run(make_csv: CsvMaker, tmp_path: Path) -> None:
