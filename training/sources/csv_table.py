@@ -35,6 +35,7 @@ from training.sources.base import SPLITS, Dataset, Labels, SourceOptions
 from training.sources.columns import encode, infer_task
 from training.sources.digests import files_digest
 from training.sources.images import FileImages
+from training.sources.labels import refusal
 from training.sources.registry import SourceKind
 from training.sources.splits import check_groups_whole, draw_split, split_keys, with_val
 
@@ -43,6 +44,8 @@ SPLIT_COLUMN = "split"
 SPLIT_GROUP_COLUMN = "split_group"
 NO_TASKS = (IMAGE_COLUMN, SPLIT_COLUMN, SPLIT_GROUP_COLUMN)
 GROUP = "default"
+_SHOWN = 200
+"""Characters of a cell that a message repeats."""
 
 
 def read_csv(argument: str, options: SourceOptions) -> Dataset:
@@ -132,9 +135,13 @@ def _images(table: Table) -> FileImages:
     """The named files, every one of which must exist."""
     images = FileImages(table.path.parent, table.columns[IMAGE_COLUMN])
     for row, (name, path) in enumerate(zip(images.names, images.paths(), strict=True)):
-        if not name or not path.is_file():
-            problem = f"there is no file {path}" if name else "the cell is empty"
-            raise DataError(f"{table.place(row, IMAGE_COLUMN)}: {problem}", image=name)
+        try:
+            problem = "" if path.is_file() else f"there is no file {path}"
+        except OSError as error:  # no path at all, such as an image's own bytes as text
+            problem = f"{name[:_SHOWN]!r}...: {error.strerror}"
+        if not name or problem:
+            problem = problem if name else "the cell is empty"
+            raise DataError(f"{table.place(row, IMAGE_COLUMN)}: {problem}", image=name[:_SHOWN])
     return images
 
 
@@ -171,7 +178,7 @@ def inferred_task(table: Table, name: str) -> Task | None:
         return infer_task(name, table.columns[name], GROUP, str(table.path))
     except ValidationError as error:
         raise DataError(
-            f"{table.path}: column {name!r} cannot name a task: {error.errors()[0]['msg']}",
+            f"{table.path}: column {name!r} cannot be a task: {refusal(error)}",
             column=name,
         ) from error
 
@@ -226,7 +233,7 @@ def _described(sidecar: Path, table: Table, name: str, entry: Any) -> Task:
     try:
         return Task.model_validate({"name": name, **fields})
     except ValidationError as error:
-        raise DataError(f"{sidecar}: [{name}]: {error.errors()[0]['msg']}", column=name) from error
+        raise DataError(f"{sidecar}: [{name}]: {refusal(error)}", column=name) from error
 
 
 def _table_files(path: Path) -> list[Path]:

@@ -24,6 +24,7 @@ from training.sources.base import MISSING, SPLITS, Dataset, SourceOptions
 from training.sources.choices import read_choices
 from training.sources.digests import files_digest
 from training.sources.folder import Folder
+from training.sources.labels import refusal
 from training.sources.registry import SourceKind
 
 GROUP = "domain"
@@ -168,7 +169,7 @@ def _task(root: Folder, domain: str, categories: dict[int, str]) -> Task:
     try:
         return Task(name=domain, group=GROUP, classes=classes)
     except ValidationError as error:
-        raise root.error(f"domain {domain!r} is no task: {error.errors()[0]['msg']}") from error
+        raise root.error(f"domain {domain!r} is no task: {refusal(error)}") from error
 
 
 KIND = SourceKind(

@@ -41,6 +41,19 @@ def members(y: NDArray[np.int16], positive: Sequence[int]) -> Labels:
     return np.where(y == MISSING, np.int16(MISSING), labels)
 
 
+def refusal(error: ValidationError | ConfigError) -> str:
+    """Why there can be no such task, for a person who named it or its classes."""
+    if isinstance(error, ConfigError):
+        return error.message
+    first = error.errors()[0]
+    if first["type"] == "string_pattern_mismatch":
+        return (
+            f"{first['input']!r} is no name: no comma, star or control character may be in it, and "
+            "no space at either end"
+        )
+    return str(first["msg"]).removeprefix("Value error, ")
+
+
 def binary_tasks(names: Sequence[str], groups: Sequence[str], source: str) -> TaskSet:
     """One yes/no task for each attribute.
 
@@ -52,4 +65,4 @@ def binary_tasks(names: Sequence[str], groups: Sequence[str], source: str) -> Ta
             Task(name=name, group=group) for name, group in zip(names, groups, strict=True)
         )
     except (ValidationError, ConfigError) as error:
-        raise DataError(f"{source}: its attributes cannot be tasks: {error}") from error
+        raise DataError(f"{source}: its attributes cannot be tasks: {refusal(error)}") from error

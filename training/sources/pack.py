@@ -31,7 +31,7 @@ from training.sources.choices import read_choices
 from training.sources.digests import file_digest, files_digest
 from training.sources.images import ArrayImages, PackedImages
 from training.sources.label_table import Columns, read_columns
-from training.sources.labels import category, members, one_vs_rest
+from training.sources.labels import category, members, one_vs_rest, refusal
 from training.sources.registry import SourceKind
 from training.sources.splits import check_groups_whole, draw_split, split_keys, with_val
 
@@ -91,11 +91,14 @@ class Pack:
         y = self.class_index(count)
         if y is not None:
             classes = self.class_names(y)
-            tasks.append(category(classes))
-            columns.append(y)
-            if "attr" not in self.arrays:
-                tasks += one_vs_rest(classes)
-                columns += [members(y, (index,)) for index in range(len(classes))]
+            try:
+                tasks.append(category(classes))
+                columns.append(y)
+                if "attr" not in self.arrays:
+                    tasks += one_vs_rest(classes)
+                    columns += [members(y, (index,)) for index in range(len(classes))]
+            except ValidationError as error:
+                raise self._error(f"`class_names`: {refusal(error)}") from error
         tasks += beside.tasks
         columns += beside.labels
         if not tasks:
@@ -112,7 +115,13 @@ class Pack:
         keys = self._split_keys(images)
         parts = self._parts("x")
         if "split" in self.arrays:
-            split = self.arrays["split"].astype(np.str_)
+            given = self.arrays["split"]
+            if given.ndim != 1 or given.dtype.kind not in "US":
+                raise self._error(
+                    f"`split` has shape {given.shape} and type {given.dtype}; expected a word for "
+                    "each image"
+                )
+            split = given.astype(np.str_)
         elif parts and "jpeg" not in self.arrays and "images" not in self.arrays:
             names = [part.removeprefix("x_") for part in parts]
             split = np.repeat(np.array(names), [len(self.arrays[part]) for part in parts])
@@ -135,7 +144,8 @@ class Pack:
         parts = ["y"] if "y" in self.arrays else self._parts("y")
         if not parts:
             return None
-        raw = np.concatenate([self.arrays[name] for name in parts])
+        arrays = [self.arrays[name] for name in parts]
+        raw = arrays[0] if len(arrays) == 1 else np.concatenate([one.ravel() for one in arrays])
         if raw.shape != (count,) or raw.dtype.kind not in "iu":
             raise self._error(
                 f"`y` has shape {raw.shape} and type {raw.dtype}; expected {count} integers"
@@ -179,7 +189,7 @@ class Pack:
         try:
             tasks = [Task(name=name, group=_group(name)) for name in names]
         except ValidationError as error:
-            raise self._error(f"an attribute name cannot be a task name: {error}") from error
+            raise self._error(f"`attr_names`: {refusal(error)}") from error
         return tasks, values.astype(np.int16)
 
     def _packed(self) -> PackedImages:

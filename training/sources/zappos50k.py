@@ -22,6 +22,7 @@ from training.sources.base import Dataset, Labels, SourceOptions
 from training.sources.columns import encode
 from training.sources.digests import files_digest
 from training.sources.folder import Folder
+from training.sources.labels import refusal
 from training.sources.registry import SourceKind
 from training.sources.splits import draw_split
 
@@ -105,7 +106,7 @@ def _tasks(root: Folder, columns: dict[str, list[str]]) -> tuple[TaskSet, Labels
             for name, cells in single.items()
         )
     except ValidationError as error:
-        raise root.error(f"its columns cannot be tasks: {error.errors()[0]['msg']}") from error
+        raise root.error(f"its columns cannot be tasks: {refusal(error)}") from error
     labels = [encode(single[task.name], task, str) for task in tasks]
     several = {name: sum(_SEVERAL in cell for cell in cells) for name, cells in columns.items()}
     counted = ", ".join(f"{count} of {name}" for name, count in several.items() if count)

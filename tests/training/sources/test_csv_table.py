@@ -77,6 +77,16 @@ def test_a_missing_image_is_named_with_line_and_column(make_csv: CsvMaker) -> No
         read(path)
 
 
+def test_an_image_cell_that_is_no_path_is_named_in_short(make_csv: CsvMaker) -> None:
+    path = make_csv(HEADER, ROWS)
+    with path.open("a") as file:
+        file.write(f"data:image/png;base64;{5000 * 'A'},test,1,Coat\n")
+    with pytest.raises(
+        DataError, match=r"line 6, column 'image': 'data:image/png;base64;A{178}'\.\.\.: File name"
+    ):
+        read(path)
+
+
 def test_an_empty_image_cell_is_named(make_csv: CsvMaker) -> None:
     rows = [*ROWS, ["", "test", "1", "Coat"]]
     with pytest.raises(DataError, match="line 6, column 'image': the cell is empty"):
@@ -89,7 +99,10 @@ def test_an_empty_image_cell_is_named(make_csv: CsvMaker) -> None:
         (["photo", "split", "hat", "garment"], "no column 'image'.*'photo', 'split'"),
         (["image", "split", "hat", "hat"], "column 'hat' occurs twice"),
         (["image", "split", "hat", ""], "a column has no name"),
-        (["image", "split", "hat,cap", "garment"], "column 'hat,cap' cannot name a task"),
+        (
+            ["image", "split", "hat,cap", "garment"],
+            "column 'hat,cap' cannot be a task: 'hat,cap' is no name: no comma",
+        ),
     ],
 )
 def test_wrong_columns(make_csv: CsvMaker, header: list[str], message: str) -> None:

@@ -130,7 +130,12 @@ Y = np.zeros(40, dtype=np.int64)
         ({"attr_names": None}, "`attr` without `attr_names`"),
         ({"attr": np.full((40, 3), 7)}, r"`attr` of image 0 is 7 for 'bright'"),
         ({"attr": np.zeros((39, 3), np.uint8)}, r"`attr` has shape \(39, 3\).*\(40, 3\)"),
-        ({"attr_names": np.array(["a", "b,c", "d"])}, "cannot be a task name"),
+        ({"attr_names": np.array(["a", "b,c", "d"])}, "`attr_names`: 'b,c' is no name: no comma"),
+        ({"y": Y, "class_names": np.array(["a"])}, "`class_names`: task 'category' has 1 class"),
+        (
+            {"attr": None, "attr_names": None, "y": Y, "class_names": np.array(["a, b", "c"])},
+            "`class_names`: 'a, b' is no name: no comma",
+        ),
         ({"attr_names": np.array(["a", "a", "d"])}, "occur twice: a"),
         ({"y": Y}, "`y` without `class_names`"),
         (
@@ -140,6 +145,7 @@ Y = np.zeros(40, dtype=np.int64)
         ({"y": Y - 2, "class_names": np.array(["a", "b"])}, "`y` of image 0 is -2, outside"),
         ({"y": Y[:9], "class_names": np.array(["a", "b"])}, r"`y` has shape \(9,\)"),
         ({"split_group": np.zeros(39)}, r"`split_group` has shape \(39,\); expected one entry"),
+        ({"split": np.zeros((40, 1))}, r"`split` has shape \(40, 1\) and type float64"),
         ({"split": np.array(["train"] * 39)}, "`split` has 39 entries for 40 images"),
         ({"split": np.array(["train"] * 39 + ["dev"])}, r"`split` holds \['dev'\]"),
         ({"split": np.array(["train"] * 39 + ["trainval"])}, r"`split` holds \['trainval'\]"),

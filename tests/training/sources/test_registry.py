@@ -26,7 +26,7 @@ def test_kinds_are_found_by_their_own_scheme() -> None:
     assert {"builtin", "pack", "csv"} <= KINDS.keys()
 
 
-def test_every_kind_is_in_the_readmes_table() -> None:
-    table = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_every_kind_is_in_the_table_of_sources() -> None:
+    table = (ROOT / "docs/training.md").read_text(encoding="utf-8")
     for kind in KINDS.values():
         assert f"\n| `{kind.scheme}:{kind.argument.partition('[')[0]}` | " in table
