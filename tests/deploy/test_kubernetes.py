@@ -179,6 +179,22 @@ def test_ports_and_probes_are_those_of_the_application() -> None:
     assert endpoint["port"] == written("base/service.yaml")["spec"]["ports"][0]["name"]
 
 
+def test_grpc_has_its_port_everywhere_beside_that_of_http(tmp_path: Path) -> None:
+    objects = list(yaml.safe_load_all(render(overlay("grpc", tmp_path))))
+    [settings] = [one["data"] for one in objects if "TASKROUTE_MODEL" in one.get("data", {})]
+    port = int(settings["TASKROUTE_GRPC_PORT"])
+    found = {one["kind"]: one for one in objects}
+    [container] = containers(found["Deployment"])
+    assert {one["name"]: one["containerPort"] for one in container["ports"]} == {
+        "http": settings_in_force().port,
+        "grpc": port,
+    }
+    targets = {one["name"]: one["targetPort"] for one in found["Service"]["spec"]["ports"]}
+    assert targets == {"http": "http", "grpc": "grpc"}
+    [ingress] = found["NetworkPolicy"]["spec"]["ingress"]
+    assert [one["port"] for one in ingress["ports"]] == ["http", "grpc"]
+
+
 def test_a_pod_has_the_time_to_drain() -> None:
     # The default of a container's own limits would cut it off: sleep, drain, last answers.
     needed = settings_in_force().drain_timeout_ms / 1000 + server._GRACE_S
