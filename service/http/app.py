@@ -123,6 +123,7 @@ def create_app(
         BodyLimit,
         max_bytes=settings.max_body_bytes,
         max_inflight_bytes=settings.max_inflight_body_bytes,
+        max_s=settings.max_request_timeout_ms / 1000,
         telemetry=counts,
     )
     if keys is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from service.http.middleware.body_limit import SHORT_BYTES
 from tests.service.http.apps import assert_error, make_app, running, send, services
 from tests.service.pictures import picture
 
@@ -142,6 +143,29 @@ def test_a_chunked_body_is_cut_off_at_the_limit() -> None:
                 else:
                     assert_error(response, 413, "body_too_large")
                 assert reads <= 11
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("path", ["/v1/admin/pin", "/v2/repository/index", "/nowhere"])
+def test_a_body_without_images_is_short(path: str) -> None:
+    response = send(make_app(), "POST", path, content=bytes(SHORT_BYTES + 1))
+    assert assert_error(response, 413, "body_too_large") == {"max_body_bytes": SHORT_BYTES}
+
+
+def test_a_body_without_images_that_does_not_come_is_not_waited_for() -> None:
+    async def scenario() -> None:
+        app = make_app(max_request_timeout_ms=30, request_timeout_ms=30)
+        async with running(app) as client:
+
+            async def stalled() -> Any:
+                yield b"{"
+                await asyncio.Event().wait()
+
+            async with asyncio.timeout(20):
+                response = await client.post("/v2/repository/index", content=stalled())
+            assert "max_request_timeout_ms" in response.json()["error"]
+            assert assert_error(response, 504, "deadline_exceeded") == {"stage": "read"}
 
     asyncio.run(scenario())
 
