@@ -45,3 +45,11 @@ def test_unknown_tasks_come_with_the_nearest_names() -> None:
     assert caught.value.unknown == ["kinf", "group:evn"]
     assert caught.value.nearest["kinf"] == ["kind"]
     assert "group:even" in caught.value.nearest["group:evn"]
+
+
+def test_of_endless_selectors_only_so_many_are_looked_at_as_there_are_names() -> None:
+    with pytest.raises(UnknownTaskError) as caught:
+        select_tasks(TASKS, [*TASKS.names, *(f"x{number}" for number in range(100_000))])
+    assert caught.value.unknown == ["x0", "x1", "x2", "x3", "x4"]  # beside "*" and three groups
+    with pytest.raises(DuplicateTaskError):
+        select_tasks(TASKS, ["*", *TASKS.names, *(f"group:{name}" for name in TASKS.groups), "t0"])
