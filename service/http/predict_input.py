@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from service.core.decoder import Decoder
@@ -30,6 +31,7 @@ ACCEPTED_TYPES = (FORM_TYPE, *IMAGE_TYPES, JSON_TYPE)
 # Larger JSON is parsed in the decode pool: base64 by the megabyte would stall the event loop.
 PARSE_INLINE_BYTES = 64 * 1024
 _MAX_FORM_PARTS = 1000
+_MAX_TASKS_CHARS = 1024 * 1024  # of a form; split on the event loop
 _FIRST_ID = "0"
 _QUERY = ("model", "version")  # read before any body
 
@@ -78,8 +80,7 @@ async def read_predict_input(request: Request, decoder: Decoder, max_images: int
 
     Raises:
         RequestError: in one of its kinds; the body is of no accepted type, does not parse or has a
-        field
-            that cannot be used.
+            field that cannot be used.
     """
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
@@ -140,19 +141,25 @@ async def _read_raw(request: Request) -> PredictInput:
 
 async def _read_form(request: Request, max_images: int) -> PredictInput:
     try:
-        form = await request.form(max_files=_MAX_FORM_PARTS, max_fields=_MAX_FORM_PARTS)
-    except HTTPException as error:
-        if "Too many files" in error.detail:
+        async with aclosing(request.stream()) as stream:
+            parser = MultiPartParser(
+                request.headers, stream, max_files=_MAX_FORM_PARTS, max_fields=_MAX_FORM_PARTS
+            )
+            # Never to a disk and back, as photos would be by default: the body's limit bounds them.
+            parser.spool_max_size = 0
+            form = await parser.parse()
+    except MultiPartException as error:
+        if "Too many files" in error.message:
             raise TooManyImagesError(
                 f"the request has more than {_MAX_FORM_PARTS} files; the limit is {max_images} "
                 "(max_images)",
                 max_images=max_images,
             ) from None
-        raise MalformedRequestError(f"the multipart body does not parse: {error.detail}") from None
+        raise MalformedRequestError(f"the multipart body does not parse: {error.message}") from None
     try:
         return await _from_form(form, max_images)
     finally:
-        await form.close()  # spooled files
+        await form.close()
 
 
 async def _from_form(form: FormData, max_images: int) -> PredictInput:
@@ -175,8 +182,14 @@ async def _from_form(form: FormData, max_images: int) -> PredictInput:
         for position, file in enumerate(checked_count(files, max_images))
         if isinstance(file, UploadFile)
     ]
-    names = split_selectors([value for value in values if isinstance(value, str)])
-    return PredictInput(images, names if values else None)
+    texts = [value for value in values if isinstance(value, str)]
+    if (characters := sum(map(len, texts))) > _MAX_TASKS_CHARS:
+        raise InvalidFieldError(
+            f'form field "tasks" has {characters} characters; the limit is {_MAX_TASKS_CHARS}: '
+            'leave it out for all tasks, or name groups ("group:NAME")',
+            field="tasks",
+        )
+    return PredictInput(images, split_selectors(texts) if values else None)
 
 
 def refused_json(error: ValidationError) -> RequestError:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import json
 import math
 import random
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -214,6 +216,21 @@ def test_each_bad_input_has_its_status_and_code_and_leaves_the_service_as_it_was
             assert services(app).core.scheduler.unanswered_requests == 0
 
     asyncio.run(scenario())
+
+
+def test_a_form_with_endless_tasks_is_refused_before_they_are_split() -> None:
+    response = post(make_app(), **as_form(PHOTO, tasks=["t0," * 300_000] * 2))
+    assert_error(response, 422, "invalid_field")
+    assert "1800000 characters" in response.json()["error"]
+
+
+def test_a_form_needs_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    photo = picture() + bytes(2_000_000)  # what follows the image is not looked at
+    assert post(make_app(), **as_form(photo, tasks="t0")).status_code == 200
 
 
 def test_an_error_never_repeats_the_image() -> None:
