@@ -16,6 +16,9 @@ _HEADROOM = 0.5
 # Fewer waiting requests than this are a few patient callers, not an overload: only their own
 # deadlines count.
 _FEW_REQUESTS = 32
+# A job of so few rows has them all in its turn. Only larger ones are looked at one by one: in an
+# overload thousands wait, and every request that is refused would be refused more slowly.
+_SMALL_ROWS = 16
 MIN_RETRY_AFTER_S = 1
 MAX_RETRY_AFTER_S = 60
 
@@ -65,20 +68,26 @@ class Admission:
 
     def __init__(self, limits: SchedulerLimits) -> None:
         self._limits = limits
-        self._jobs: dict[Job, None] = {}  # in order of arrival
-        self._count: Counter[Priority] = Counter()
+        # In order of arrival, by level.
+        self._jobs: dict[Priority, dict[Job, None]] = {priority: {} for priority in Priority}
+        self._large: dict[Job, None] = {}  # those of them that may not get all they have at once
+        self._unanswered: Counter[Priority] = Counter()  # rows
         self.rows = 0  # let in and not yet taken by the engine, images still being decoded included
-        self.unanswered = 0  # the same and those in the engine
         self.bytes = 0
         self.throughput = Throughput()
         self.loop_lag = LoopLag()
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return sum(map(len, self._jobs.values()))
 
     @property
     def jobs(self) -> list[Job]:
-        return list(self._jobs)
+        return [job for jobs in self._jobs.values() for job in jobs]
+
+    @property
+    def unanswered(self) -> int:
+        """Rows let in and not yet answered: those that wait, and those in the engine."""
+        return self._unanswered.total()
 
     def check(
         self,
@@ -117,16 +126,17 @@ class Admission:
         return displaced
 
     def add(self, job: Job) -> None:
-        self._jobs[job] = None
-        self._count[job.priority] += 1
+        self._jobs[job.priority][job] = None
+        if job.rows > _SMALL_ROWS:
+            self._large[job] = None
         self.rows += job.rows
-        self.unanswered += job.rows
+        self._unanswered[job.priority] += job.rows
         self.bytes += job.bytes
 
     def shrink(self, job: Job, rows: int, size: int) -> None:
         """``job``, still untouched, turned out to have only ``rows`` rows and ``size`` bytes."""
         self.rows -= job.rows - rows
-        self.unanswered -= job.rows - rows
+        self._unanswered[job.priority] -= job.rows - rows
         self.bytes -= job.bytes - size
         job.rows, job.bytes = rows, size
 
@@ -137,16 +147,16 @@ class Admission:
     def answered(self, job: Job, rows: int) -> None:
         """``rows`` rows of ``job`` came back from the engine."""
         job.answered += rows
-        if job in self._jobs:
-            self.unanswered -= rows
+        if job in self._jobs[job.priority]:
+            self._unanswered[job.priority] -= rows
 
     def remove(self, job: Job) -> None:
         """``job`` is over; rows of it that are in the engine no longer count."""
-        if job in self._jobs:
-            del self._jobs[job]
-            self._count[job.priority] -= 1
+        if job in self._jobs[job.priority]:
+            del self._jobs[job.priority][job]
+            self._large.pop(job, None)
             self.rows -= job.pending
-            self.unanswered -= job.unanswered
+            self._unanswered[job.priority] -= job.unanswered
             self.bytes -= job.bytes
 
     def retry_after_s(self) -> int:
@@ -157,17 +167,17 @@ class Admission:
 
     def pending(self, priority: Priority) -> int:
         """Rows of one level that the engine has not taken."""
-        return sum(job.pending for job in self._jobs if job.priority is priority)
+        return sum(job.pending for job in self._jobs[priority])
 
     def _displaced(self, rows: int, size: int) -> list[Job]:
         """Bulk jobs, the latest first, whose going makes room for ``rows`` and ``size``."""
         more_rows = self.rows + rows - self._limits.max_queue_rows
         more_bytes = self.bytes + size - self._limits.max_queue_bytes
         found: list[Job] = []
-        for job in reversed(self._jobs):
+        for job in reversed(self._jobs[Priority.BULK]):
             if more_rows <= 0 and more_bytes <= 0:
                 break
-            if job.priority is Priority.BULK and job.pending:
+            if job.pending:
                 found.append(job)
                 more_rows -= job.pending
                 more_bytes -= job.bytes
@@ -177,7 +187,7 @@ class Admission:
         self, rows: int, remaining_s: float, fair_rows: int, priority: Priority
     ) -> None:
         rate = self.throughput.rows_per_second
-        ahead = sum(count for level, count in self._count.items() if level <= priority)
+        ahead = sum(len(jobs) for level, jobs in self._jobs.items() if level <= priority)
         if rate is None or not ahead:
             # An idle engine takes anything: also what keeps a wrong measurement from refusing for
             # ever.
@@ -209,13 +219,11 @@ class Admission:
         only, those of a more pressing one all they have.
         """
         turns = math.ceil(rows / fair_rows) * fair_rows
-        found = 0
-        for job in self._jobs:  # hundreds, for every request that is refused
-            if job.priority <= priority:
-                unanswered = job.rows - job.answered
-                shared = job.priority == priority and unanswered > turns
-                found += turns if shared else unanswered
-        return found
+        later = sum(
+            max(0, job.unanswered - turns) for job in self._large if job.priority is priority
+        )
+        all_rows = sum(count for level, count in self._unanswered.items() if level <= priority)
+        return all_rows - later
 
     def _overloaded(self, reason: str, message: str) -> OverloadedError:
         retry = self.retry_after_s()

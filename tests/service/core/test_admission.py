@@ -65,6 +65,26 @@ def test_a_large_job_ahead_does_not_refuse_small_ones_that_will_share_batches_wi
         admission.check(rows=1000, size=1, remaining_s=10.0, fair_rows=100)
 
 
+def test_a_refusal_does_not_look_at_thousands_of_small_jobs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    admission = Admission(SchedulerLimits())
+    admission.throughput.observe(100, 1.0, 0.0, backlog=False)
+    large = waiting(admission, 300)
+    for _ in range(2000):
+        waiting(admission, 1)
+    looked_at: list[Job] = []
+
+    def watched(job: Job) -> int:
+        looked_at.append(job)
+        return job.rows
+
+    monkeypatch.setattr(Job, "unanswered", property(watched))
+    with pytest.raises(OverloadedError, match=r"in 21\.01 s"):  # 2000 rows, 100 of 300, and its own
+        admission.check(rows=1, size=1, remaining_s=10.0, fair_rows=100)
+    assert looked_at == [large]
+
+
 @pytest.mark.parametrize(("waiting_rows", "seconds"), [(1, 1), (250, 3), (100_000, 60)])
 def test_retry_after_is_bounded(waiting_rows: int, seconds: int) -> None:
     admission = Admission(SchedulerLimits(max_queue_rows=200_000))
