@@ -13,6 +13,7 @@ import ctypes
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from service.core.scheduler import Scheduler
@@ -52,7 +53,8 @@ class FreeMemory:
         """Check until cancelled."""
         while True:
             await asyncio.sleep(_INTERVAL_S)
-            await self.check()
+            with suppress(OSError):  # too many open files, for now
+                await self.check()
 
 
 def heap_trimmer() -> Callable[[], None] | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,8 @@ from service.core.shadow import ShadowComparison
 from service.core.source import ModelSources
 from service.core.telemetry import Telemetry
 from service.core.watchdog import Watchdog
+
+logger = logging.getLogger(__name__)
 
 _POLL_S = 0.02
 _JOIN_S = 2.0
@@ -110,13 +112,11 @@ class ServingCore:
         """Start the engine and begin to load; returns before any model is ready."""
         self._loop = asyncio.get_running_loop()
         self.engine.start()
-        self._tasks = [
-            asyncio.create_task(self.watchdog.run(), name="watchdog"),
-            asyncio.create_task(self.shadows.run(), name="shadows"),
-        ]
+        self._run_beside(self.watchdog.run(), "watchdog")
+        self._run_beside(self.shadows.run(), "shadows")
         if (trim := heap_trimmer()) is not None:
             free = FreeMemory(self.scheduler, trim, resident_bytes)
-            self._tasks.append(asyncio.create_task(free.run(), name="free memory"))
+            self._run_beside(free.run(), "free memory")
         self.models.start()
 
     def begin_drain(self) -> None:
@@ -132,8 +132,7 @@ class ServingCore:
         await self.models.stop()
         for task in self._tasks:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self.scheduler.close()
         await asyncio.to_thread(self.engine.join, _JOIN_S)
         self.decoder.close()
@@ -154,9 +153,19 @@ class ServingCore:
         if self.scheduler.draining:
             raise DrainingError("the server is shutting down", retry_after_s=1)
 
+    def _run_beside(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(_tell_if_it_died)
+        self._tasks.append(task)
+
     def _post(self, function: Callable[..., Any], *arguments: Any) -> None:
         assert self._loop is not None, "start() comes first"  # noqa: S101 - an invariant, for mypy
         self._loop.call_soon_threadsafe(function, *arguments)
+
+
+def _tell_if_it_died(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        logger.critical("%r ended: restart the process", task.get_name(), exc_info=task.exception())
 
 
 def _engine_down(reason: str | None) -> EngineDownError | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import sys
 from types import SimpleNamespace
 from typing import Any, cast
@@ -55,6 +56,34 @@ def test_growth_is_given_back_once_and_again_only_after_more_growth() -> None:
         assert (process.trims, process.held) == (3, 700 * MB)
 
     asyncio.run(scenario())
+
+
+def test_while_files_cannot_be_opened_it_waits_for_better_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.core.free_memory._INTERVAL_S", 0.0)
+    process, asked = Process(), asyncio.Event()
+    looks = 0
+
+    def resident() -> int:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise OSError(errno.EMFILE, "too many open files")
+        if looks == 3:
+            asked.set()
+        return 700 * MB
+
+    async def scenario() -> None:
+        free = FreeMemory(cast(Scheduler, process.scheduler), process.trim, resident)
+        running = asyncio.create_task(free.run())
+        async with asyncio.timeout(20):
+            await asked.wait()
+        assert not running.done()
+        running.cancel()
+
+    asyncio.run(scenario())
+    assert process.trims == 1
 
 
 def test_while_requests_are_answered_nothing_is_trimmed() -> None:

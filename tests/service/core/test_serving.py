@@ -394,3 +394,22 @@ def test_predictions_hold_on_to_the_model_they_began_with() -> None:
             np.testing.assert_equal((await newer).tasks, [0])
 
     asyncio.run(scenario())
+
+
+def test_a_task_beside_that_dies_is_told_and_does_not_keep_the_core_from_stopping(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("by accident")
+
+    async def scenario() -> ServingCore:
+        async with serving(make_model) as (core, _):
+            monkeypatch.setattr(core.watchdog, "check", fail)
+            await until(lambda: bool(caplog.records))
+        return core
+
+    core = asyncio.run(scenario())
+    assert not core.engine.alive
+    [record] = [record for record in caplog.records if record.levelno >= 50]
+    assert record.getMessage() == "'watchdog' ended: restart the process"
+    assert record.exc_info
