@@ -11,7 +11,7 @@
         │   ├── UnsupportedMediaTypeError unsupported_media_type   no such form of body
         │   ├── HeadTooLargeError         head_too_large           request line and headers
         │   ├── HeadTimeoutError          head_timeout             headers that never end
-    │   ├── BodyTooLargeError         body_too_large
+        │   ├── BodyTooLargeError         body_too_large
         │   ├── TooManyImagesError        too_many_images
         │   ├── TooManyRowsError          too_many_rows            more than the queue can hold
         │   ├── LoadFailedError           load_failed              what is published is refused

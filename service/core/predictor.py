@@ -120,12 +120,15 @@ class Predictor:
                     await answered
         except TimeoutError:
             raise self._expire(job, deadline - begun) from None
+        except DeadlineError:  # found by the decoder
+            self._scheduler.withdraw(job, "expired")
+            raise
         except asyncio.CancelledError:
             self._telemetry.cancelled(job.stage)
             self._scheduler.withdraw(job, "cancelled")
             raise
         finally:
-            self._scheduler.withdraw(job, "error")  # nothing left to do, unless decoding raised
+            self._scheduler.withdraw(job, "error")  # nothing left to do, unless something raised
         if job.failure is not None:
             raise job.failure
         timing = _timing(job, begun, decode_seconds)

@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -392,6 +393,24 @@ def test_predictions_hold_on_to_the_model_they_began_with() -> None:
             assert (await running).model is old
             assert (await newer).model.version == 2
             np.testing.assert_equal((await newer).tasks, [0])
+
+    asyncio.run(scenario())
+
+
+def test_rows_whose_deadline_the_decoder_finds_passed_have_expired(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        async with serving(make_model) as (core, telemetry):
+
+            async def late(*_: object) -> NoReturn:
+                raise DeadlineError("the deadline passed", stage="decode")
+
+            monkeypatch.setattr(core.decoder, "decode", late)
+            with pytest.raises(DeadlineError):
+                await ask(core, 1, 2)
+            assert telemetry.outcomes == {"expired": 2}
+            assert core.scheduler.unanswered_requests == 0
 
     asyncio.run(scenario())
 
