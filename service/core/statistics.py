@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from dataclasses import dataclass, field
 
 from service.core.prediction import Timing
 from service.core.served import ServedModel
 from service.core.telemetry import BatchReport
+
+# A few hundred numbers each: where a model is refreshed every few minutes, months would add up.
+MOST_VERSIONS = 200
 
 
 @dataclass(slots=True)
@@ -53,20 +56,25 @@ class ModelTotals:
 class ModelStatistics:
     """The totals by version. Event loop only.
 
-    Versions that are no longer served keep theirs: a few hundred numbers each.
+    Versions that are no longer served keep theirs, the last :data:`MOST_VERSIONS` of them.
     """
 
     def __init__(self) -> None:
-        self._models: dict[tuple[str, int], ModelTotals] = {}
+        self._models: OrderedDict[tuple[str, int], ModelTotals] = OrderedDict()  # by last use
 
     def of(self, model: ServedModel) -> ModelTotals:
         """The totals of ``model``, all zero before its first request."""
-        return self._models.setdefault(
-            (model.name, model.version), ModelTotals(model.name, model.version)
-        )
+        key = (model.name, model.version)
+        if key in self._models:
+            self._models.move_to_end(key)
+            return self._models[key]
+        if len(self._models) == MOST_VERSIONS:
+            self._models.popitem(last=False)
+        self._models[key] = ModelTotals(model.name, model.version)
+        return self._models[key]
 
     def all(self) -> list[ModelTotals]:
-        """Every version that was ever served or asked for, by name and version."""
+        """Every version that was served, by name and version."""
         return [self._models[key] for key in sorted(self._models)]
 
     def batch(self, report: BatchReport) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.core.prediction import Timing
-from service.core.statistics import ModelStatistics
+from service.core.statistics import MOST_VERSIONS, ModelStatistics
 from service.core.telemetry import BatchReport
 from tests.service.fakes import make_model
 
@@ -37,3 +37,13 @@ def test_batches_are_counted_by_their_rows() -> None:
     assert totals.by_size[4].forward.count == 2
     assert totals.by_size[4].forward.seconds == pytest.approx(0.08)
     assert totals.by_size[16].assemble.seconds == pytest.approx(0.016)
+
+
+def test_of_versions_long_gone_nothing_is_kept() -> None:
+    statistics, served = ModelStatistics(), make_model(version=1)
+    for version in range(2, MOST_VERSIONS + 50):
+        statistics.request(served, 0.1, None)
+        statistics.request(make_model(version=version), 0.1, None)
+    kept = [totals.version for totals in statistics.all()]
+    assert kept == [1, *range(51, MOST_VERSIONS + 50)]
+    assert statistics.of(served).failure.count == MOST_VERSIONS + 48
