@@ -73,10 +73,14 @@ class Job:
 
     def row_tasks(self, start: int, stop: int) -> Indices:
         """Task index of rows ``start`` to ``stop``."""
+        if self._in_first_image(stop):
+            return self.tasks[start:stop]
         return self.tasks[self._grid(start, stop) % len(self.tasks)]
 
     def row_images(self, start: int, stop: int) -> Indices:
         """Position in ``images`` of the image of rows ``start`` to ``stop``."""
+        if self._in_first_image(stop):
+            return np.zeros(stop - start, np.int64)
         return self._grid(start, stop) // len(self.tasks)
 
     def image_start(self, row: int) -> int:
@@ -85,6 +89,10 @@ class Job:
             return row - row % len(self.tasks)
         first = int(self.picked[row]) // len(self.tasks) * len(self.tasks)
         return int(np.searchsorted(self.picked, first))
+
+    def _in_first_image(self, stop: int) -> bool:
+        """Of most requests all rows are: then there is nothing to compute."""
+        return self.picked is None and stop <= len(self.tasks)
 
     def _grid(self, start: int, stop: int) -> Indices:
         return np.arange(start, stop) if self.picked is None else self.picked[start:stop]

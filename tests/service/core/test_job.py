@@ -26,9 +26,12 @@ def test_split_keeps_every_row_in_order(sizes: list[int], at: int) -> None:
     assert all(part.stop > part.start for part in [*first, *second])
 
 
-def test_rows_know_their_task() -> None:
+@given(st.integers(0, 9), st.integers(0, 9))
+def test_rows_know_their_task_and_image(one: int, other: int) -> None:
     job = make_job(rows=9, tasks=3)
-    assert job.row_tasks(2, 7).tolist() == [2, 0, 1, 2, 0]
+    rows = range(min(one, other), max(one, other))
+    assert job.row_tasks(rows.start, rows.stop).tolist() == [row % 3 for row in rows]
+    assert job.row_images(rows.start, rows.stop).tolist() == [row // 3 for row in rows]
 
 
 def test_the_stage_of_a_job() -> None:
