@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import wraps
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
+from training.commands.options import with_options
 from training.errors import SettingsError
 from training.refresh.settings import GateSettings
 
@@ -28,18 +28,7 @@ def with_gate(command: Callable[..., None]) -> Callable[..., None]:
         )
         for name, field in GateSettings.model_fields.items()
     }
-    signature = inspect.signature(command)
-
-    @wraps(command)
-    def wrapper(**values: Any) -> None:
-        gate = _gate({name: values.pop(name) for name in options})
-        command(**values, gate=gate)
-
-    own = [one for one in signature.parameters.values() if one.name != "gate"]
-    # Typer reads a command's options from its signature.
-    wrapper.__signature__ = inspect.Signature([*own, *options.values()])  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {one.name: one.annotation for one in (*own, *options.values())}
-    return wrapper
+    return with_options(command, options, "gate", _gate)
 
 
 def _gate(values: dict[str, Any]) -> GateSettings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from typing import Annotated, Any
 
@@ -37,23 +37,34 @@ def with_settings(
             as the default recipe says.
     """
 
+    def flags(given: dict[str, Any]) -> Flags:
+        return resolve_sigma({name: value for name, value in given.items() if value is not None})
+
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        options = _options(kind, recipe, not_inherited)
-        signature = inspect.signature(command, eval_str=True)
-
-        @wraps(command)
-        def wrapper(**values: Any) -> None:
-            given = {name: values.pop(name) for name in options}
-            flags = {name: value for name, value in given.items() if value is not None}
-            command(**values, flags=resolve_sigma(flags))
-
-        own = [one for one in signature.parameters.values() if one.name != "flags"]
-        # Typer reads a command's options from its signature.
-        wrapper.__signature__ = inspect.Signature([*own, *options.values()])  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {one.name: one.annotation for one in (*own, *options.values())}
-        return wrapper
+        return with_options(command, _options(kind, recipe, not_inherited), "flags", flags)
 
     return decorate
+
+
+def with_options(
+    command: Callable[..., None],
+    options: Mapping[str, inspect.Parameter],
+    parameter: str,
+    make: Callable[[dict[str, Any]], Any],
+) -> Callable[..., None]:
+    """The command with ``options`` in place of its ``parameter``, which ``make`` makes of them."""
+    signature = inspect.signature(command, eval_str=True)
+
+    @wraps(command)
+    def wrapper(**values: Any) -> None:
+        given = {name: values.pop(name) for name in options}
+        command(**values, **{parameter: make(given)})
+
+    own = [one for one in signature.parameters.values() if one.name != parameter]
+    # Typer reads a command's options from its signature.
+    wrapper.__signature__ = inspect.Signature([*own, *options.values()])  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {one.name: one.annotation for one in (*own, *options.values())}
+    return wrapper
 
 
 def resolve_sigma(flags: Flags) -> Flags:
