@@ -134,7 +134,7 @@ class Trainer:
                 self.elapsed_s = self.clock() - started
                 shown = loss if shown is None else _SMOOTHING * shown + (1 - _SMOOTHING) * loss
                 progress.update(self.step, self.phases.total_steps, self._note(shown))
-                self._draw(loss)
+                started += self._draw(loss)
                 self.elapsed_s, stop = self.processes.agree(self.elapsed_s, self.stop.requested)
                 if stop:
                     self.save()
@@ -218,13 +218,16 @@ class Trainer:
             self.averaged.update(self.network, self.step)
         return float(value)
 
-    def _draw(self, loss: float) -> None:
+    def _draw(self, loss: float) -> float:
+        """Seconds that it took, which are no time of training."""
         if self.curves is None:
-            return
+            return 0.0
+        began = self.clock()
         rate = self.optimiser.param_groups[0]["lr"]
         self.curves.step(self.step, loss, rate, self._images_per_s)
         if self.step % self.sampler.steps_per_epoch == 0:
             self.curves.epoch(self.network, self.step)
+        return self.clock() - began
 
     @property
     def _images_per_s(self) -> float:

@@ -14,7 +14,9 @@ import safetensors
 import torch
 from torch import Tensor
 
+from model.task_network import TaskNetwork
 from tests.training.conftest import tiny, tiny_images, tiny_network
+from training.curves import Curves
 from training.errors import DivergedError, RunInterruptedError
 from training.losses import masked_loss
 from training.optimisation import clip_gradients, set_learning_rate
@@ -179,6 +181,27 @@ def test_signals_work_as_before_once_training_is_over(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     trainer(tmp_path).fit(Quiet())
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+class SlowCurves(Curves):
+    """An hour for every step."""
+
+    def __init__(self, now: list[float]) -> None:
+        self._now = now
+
+    def step(self, step: int, loss: float, learning_rate: float, images_per_s: float) -> None:
+        self._now[0] += 3600.0
+
+    def epoch(self, network: TaskNetwork, step: int) -> None:
+        return None
+
+
+def test_looking_at_curves_is_no_time_of_training(tmp_path: Path) -> None:
+    now = [0.0]
+    one = trainer(tmp_path, time_limit_s=30)
+    one.clock, one.curves = lambda: now[0], SlowCurves(now)
+    one.fit(Quiet())
+    assert (one.step, one.elapsed_s) == (6, 0.0)
 
 
 def test_a_time_limit_ends_the_run_with_the_schedule_run_down(
