@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,8 @@ class StateFile:
                 os.fsync(file.fileno())
             self._staging.replace(self.path)
         except (OSError, SafetensorError) as error:
+            with suppress(OSError):
+                self._staging.unlink(missing_ok=True)  # half of it would keep a full disk full
             raise StateError(f"{self.path}: cannot be written: {error}") from error
 
     def peek(self) -> RunState:
@@ -112,7 +115,10 @@ class StateFile:
             StateError: no state here, or it cannot be read.
         """
         if not self.exists():
-            raise StateError(f"nothing to resume: there is no {self.path}")
+            raise StateError(
+                f"nothing to resume: there is no {self.path}; begin the run without --resume, or "
+                "where nobody watches with --resume-or-start"
+            )
         try:
             with safetensors.safe_open(self.path, framework="pt") as file:
                 metadata = file.metadata() or {}

@@ -64,16 +64,18 @@ def test_nothing_else_is_left_beside_it_and_remove_cleans_up(saved: StateFile) -
     saved.remove()
 
 
-def test_a_failed_save_leaves_the_old_state(
+def test_a_failed_save_leaves_the_old_state_and_nothing_else(
     saved: StateFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(_: object, path: Path, __: object) -> None:
+        path.write_bytes(b"half")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(StateError, match="cannot be written: no space left"):
         saved.save(STATE, *parts())
     assert saved.peek() == STATE
+    assert [path.name for path in saved.path.parent.iterdir()] == ["state.safetensors"]
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:
