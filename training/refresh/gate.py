@@ -59,12 +59,12 @@ def judge(
 def verdict(task: TaskComparison, settings: GateSettings) -> Word:
     """What the gate says of one task, in a word; better and worse are beyond chance."""
     change = task.figures["average_precision"]
-    if change.interval is None:
-        return "unknown"
     if fell_too_far(change, settings.max_task_drop) or _rose_too_far(
         task.figures["ece"], settings.max_task_ece_rise
     ):
         return "refused"
+    if change.interval is None:
+        return "unknown"
     low, high = change.interval
     return "better" if low > 0 else "worse" if high < 0 else "as good"
 

@@ -70,9 +70,10 @@ def test_a_task_may_fall_by_so_much_and_by_what_chance_explains(
 def test_calibration_may_become_worse_by_so_much() -> None:
     assert failed(comparison(ece=change(0.02, 0.045))) == ["macro calibration error"]
     assert failed(comparison(ece=change(0.02, 0.025))) == []
-    risen = task("shoe", change(0.8, 0.8), change(0.02, 0.1))
-    assert failed(comparison(risen)) == ["each task's calibration error"]
-    assert verdict(risen, SETTINGS) == "refused"
+    for precision in (change(0.8, 0.8), Change(None, None, None)):
+        risen = task("shoe", precision, change(0.02, 0.1))
+        assert failed(comparison(risen)) == ["each task's calibration error"]
+        assert verdict(risen, SETTINGS) == "refused"
 
 
 def test_wrong_labels_are_seen_although_both_versions_fail_alike() -> None:
