@@ -26,6 +26,7 @@ MEASUREMENTS = (
     "bulk",
     "runtimes",
     "int8",
+    "http_share",
     "overload",
     "soak",
     "serving",
