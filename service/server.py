@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -14,6 +15,7 @@ import torch
 import uvicorn
 
 from model.cpu import CpuBudget, cpu_budget
+from service.core.background import background_threads
 from service.http.app import create_app
 from service.http.connection import Connection
 from service.http.services import Services
@@ -33,6 +35,12 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, services: Services) -> None:
         super().__init__(config)
         self._services = services
+
+    @property
+    def failed(self) -> bool:
+        """The application could not start, or not end well: the log says why."""
+        lifespan = getattr(self, "lifespan", None)  # none yet where a signal came first
+        return lifespan is not None and bool(lifespan.should_exit)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -92,7 +100,7 @@ def _end_cleanly(_: int, __: FrameType | None) -> None:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT; exits with 1 where the application cannot start."""
     cpu = cpu_budget()
     set_threads(settings, cpu)
     sockets = [listen(settings.host, settings.port, settings.reuse_port)]
@@ -116,5 +124,17 @@ def serve(settings: Settings) -> None:
     # uvicorn repeats the signal after a clean shutdown, which is no failure: without this the
     # process would end as if it had been killed.
     signal.signal(signal.SIGTERM, _end_cleanly)
-    with contextlib.suppress(KeyboardInterrupt):
-        Server(config, services).run(sockets)
+    server = Server(config, services)
+    with contextlib.suppress(KeyboardInterrupt, SystemExit):
+        server.run(sockets)
+    _end(1 if server.failed else 0)
+
+
+def _end(code: int) -> None:
+    if background_threads():
+        # The interpreter would wait for them, as long as a network disk may hang.
+        logger.warning("a load that nobody waits for any more is left")
+        logging.shutdown()
+        os._exit(code)
+    if code:
+        sys.exit(code)

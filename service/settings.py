@@ -252,7 +252,9 @@ class Settings(BaseSettings):
     )
 
     max_body_bytes: int = Field(
-        default=32_000_000, ge=1, description="bytes of one request's body; beyond, 413"
+        default=32_000_000,
+        ge=1,
+        description="bytes of a prediction's body (64 KiB of any other); beyond, 413",
     )
     max_inflight_body_bytes: int = Field(
         default=512_000_000,

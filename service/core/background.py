@@ -14,6 +14,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 _NICENESS = 10
+_NAME = "background"
 
 
 async def in_background(function: Callable[[], Result]) -> Result:
@@ -22,11 +23,16 @@ async def in_background(function: Callable[[], Result]) -> Result:
     A thread of its own, because its low priority cannot be taken back and because the thread pools
     that PyTorch makes for it, and their memory, go with it.
     """
-    pool = ThreadPoolExecutor(1, "background", initializer=_yield_to_others)
+    pool = ThreadPoolExecutor(1, _NAME, initializer=_yield_to_others)
     try:
         return await asyncio.get_running_loop().run_in_executor(pool, function)
     finally:
         pool.shutdown(wait=False)
+
+
+def background_threads() -> list[threading.Thread]:
+    """Those at work, whether or not anybody still waits for them."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith(f"{_NAME}_")]
 
 
 def _yield_to_others() -> None:

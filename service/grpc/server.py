@@ -57,7 +57,13 @@ class GrpcServer:
         )
         self._server.add_generic_rpc_handlers((self._methods,))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self.port = self._server.add_insecure_port(f"{host}:{settings.grpc_port}")
+        try:
+            self.port = self._server.add_insecure_port(f"{host}:{settings.grpc_port}")
+        except RuntimeError:
+            raise RuntimeError(
+                f"cannot listen on {host}, port {settings.grpc_port} (grpc_port): taken by another "
+                "process, or not an address of this machine"
+            ) from None
         await self._server.start()
         logger.info("listening", extra={"fields": {"grpc_port": self.port, "host": settings.host}})
 

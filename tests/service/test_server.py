@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import random
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -178,3 +181,27 @@ def test_sigterm_with_no_time_left_says_draining_instead_of_hanging_up(repositor
         assert responses[0].status_code == 503
         assert responses[0].json()["code"] == "draining"
         server.process.wait(60)
+
+
+def test_sigterm_does_not_wait_for_a_repository_that_hangs(tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    os.mkfifo(tmp_path / "small" / "LATEST")  # to open it waits for a writer that never comes
+    with serving(tmp_path, ready=False) as server:
+        assert httpx.get(f"{server.url}/v2/health/ready").json()["code"] == "loading"
+        server.process.send_signal(signal.SIGTERM)
+        try:
+            assert server.process.wait(20) == 0
+        finally:
+            server.process.kill()
+        server.wait_for("a load that nobody waits for any more is left")
+
+
+def test_a_port_of_grpc_that_is_taken_ends_the_process_with_a_failure(repository: Path) -> None:
+    pytest.importorskip("grpc")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "service", "--repository", str(repository)]
+        command += ["--model", "small", "--port", "0", "--grpc-port", str(port)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert f"cannot listen on 127.0.0.1, port {port} (grpc_port)" in ended.stderr
