@@ -9,10 +9,11 @@ from typing import Any
 import grpc
 
 from model.repository import Repository
+from service.administration import check_administration
 from service.core.canary import HEADER as CANARY
 from service.core.canary import KEY_HEADER as CANARY_KEY
 from service.core.canary import Lot
-from service.core.errors import AdminOffError, OverloadedError
+from service.core.errors import OverloadedError
 from service.core.serving import ServingCore
 from service.grpc import messages
 from service.grpc import open_inference_pb2 as pb
@@ -147,7 +148,7 @@ class Inference:
     async def repository_model_load(
         self, request: pb.RepositoryModelLoadRequest, _: Call
     ) -> pb.RepositoryModelLoadResponse:
-        self._only_administrators()
+        check_administration(self._settings)
         version = asked_version(messages.repository_parameters(request.parameters))
         await self._core.models.load(request.model_name, version)
         return pb.RepositoryModelLoadResponse()
@@ -155,17 +156,10 @@ class Inference:
     async def repository_model_unload(
         self, request: pb.RepositoryModelUnloadRequest, _: Call
     ) -> pb.RepositoryModelUnloadResponse:
-        self._only_administrators()
+        check_administration(self._settings)
         version = asked_version(messages.repository_parameters(request.parameters))
         await self._core.models.unload(request.model_name, version)
         return pb.RepositoryModelUnloadResponse()
-
-    def _only_administrators(self) -> None:
-        if self._settings.api_keys_file is None and not self._settings.open_admin:
-            raise AdminOffError(
-                "administration is off, because nobody can be told from anybody: give API keys "
-                "(api_keys_file), or let everybody in (open_admin)"
-            )
 
 
 class Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types

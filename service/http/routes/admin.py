@@ -7,7 +7,7 @@ from typing import Literal
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.core.errors import AdminOffError
+from service.administration import check_administration
 from service.core.refresh import Outcome, Refresher
 from service.http.model_choice import ModelName, Version, VersionNumber
 from service.http.openapi import error_responses
@@ -17,17 +17,8 @@ from service.http.services import services_of
 
 
 def only_administrators(request: Request) -> None:
-    """Keys with the scope ``admin`` are checked before any route; without keys a setting decides.
-
-    Raises:
-        AdminOffError: there are no keys, and the setting is off.
-    """
-    settings = services_of(request).settings
-    if settings.api_keys_file is None and not settings.open_admin:
-        raise AdminOffError(
-            "administration is off, because nobody can be told from anybody: give API keys "
-            "(api_keys_file), or let everybody in (open_admin)"
-        )
+    """A route's dependency: see :func:`check_administration`."""
+    check_administration(services_of(request).settings)
 
 
 class _Body(BaseModel):
