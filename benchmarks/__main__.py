@@ -29,6 +29,7 @@ MEASUREMENTS = (
     "http_share",
     "overload",
     "soak",
+    "turns",
     "serving",
 )
 
