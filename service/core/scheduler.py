@@ -35,7 +35,7 @@ Start
     14. It never waits longer than max_batch_delay, past a deadline, for a full batch, or while
         draining.
     15. No batch is planned to last longer than max_batch_duration, but 32 rows are always allowed.
-    16. Of many requests a batch takes no more than make its fixed cost a twentieth of it, eight
+    16. Of many requests a batch takes no more than make its fixed cost a fortieth of it, eight
         rows at least: what it has is answered sooner, while others are decoded.
 
 Cancellation

@@ -13,7 +13,7 @@ from service.core.telemetry import BatchReport
 # Smaller batches would spend themselves on fixed cost, whatever the cost model believes.
 _ALWAYS_ALLOWED_ROWS = 32
 # A batch whose fixed cost is no larger a part of it would not gain by more rows.
-_SMALL_FIXED_SHARE = 0.05
+_SMALL_FIXED_SHARE = 0.025
 _FEW_ROWS = 8
 
 
