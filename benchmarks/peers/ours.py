@@ -11,6 +11,8 @@ from typing import Any
 
 from benchmarks.peers.base import HOST, Peer, Request, Settings
 
+_MOST_TASKS = 40  # in a request of the comparison
+
 
 class Ours(Peer):
     name = "ours"
@@ -28,9 +30,12 @@ class Ours(Peer):
         return ["sh", "-c", f"{f'{replica} & ' * settings.workers}wait"]
 
     def environment(self, settings: Settings) -> dict[str, str]:
-        # Like the peers' access logs, ours are off.
+        # Like the peers' access logs, ours are off; and batches may be as large as theirs: by
+        # default they are smaller, for the sake of latency.
         return {
             "TASKROUTE_STRATEGY": settings.strategy,
+            "TASKROUTE_MAX_BATCH_ROWS": str(settings.max_batch * _MOST_TASKS),
+            "TASKROUTE_MAX_BATCH_DURATION_MS": "1000",
             "TASKROUTE_THREADS": str(settings.threads),
             "TASKROUTE_LOG_LEVEL": "warning",
         }

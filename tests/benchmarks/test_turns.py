@@ -34,5 +34,5 @@ def test_the_ratio_is_the_median_of_the_rounds(tmp_path: Path) -> None:
 
 def test_a_server_that_does_not_answer_everything_has_no_figures() -> None:
     run = Run([Sample(0.0, 0.0, 0.1, 1, 200), Sample(0.0, 0.0, 0.1, 1, 429)], seconds=1.0)
-    with pytest.raises(SystemExit, match="triton: errors .*, 1 refused"):
+    with pytest.raises(SystemExit, match=r"triton: errors .*, 1 refused"):
         _answered("triton", run)
