@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 from benchmarks import processes
 from benchmarks.environment import PeerUnavailableError
@@ -89,6 +91,15 @@ def running(peer: Peer, python: Path, settings: Settings) -> Iterator[Server]:
             yield server
         finally:
             server.stop()
+
+
+def stop_servers_with_us() -> None:
+    """Let SIGTERM end this process in order, so that :func:`running` stops what it started."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 def free_port() -> int:

@@ -10,11 +10,9 @@ repeated by the same command; what was measured under the same settings with the
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -34,6 +32,7 @@ from benchmarks.measure import Durations, Inputs
 from benchmarks.peers.base import Strategy
 from benchmarks.records import OURS, Configuration, Records, best_layouts
 from benchmarks.registry import PEERS
+from benchmarks.server import stop_servers_with_us
 from benchmarks.serving_report import write_report
 from benchmarks.traffic import WORKLOADS
 
@@ -77,7 +76,7 @@ def main(
     spec = bundles.BundleSpec(tasks, keep, image_size, routed_layers, arch)
     source_size = source_size or 2 * image_size
     durations = Durations(capacity_s, latency_s, max_s=max(120.0, 4 * capacity_s, latency_s))
-    signal.signal(signal.SIGTERM, _stop)  # so that servers are stopped with us
+    stop_servers_with_us()
     repository = bundles.ensure(spec)
     say("right answers, by the masked network")
     comparison = Comparison(
@@ -161,10 +160,6 @@ def _known(names: Sequence[str], among: dict[str, Any], what: str) -> list[str]:
     if unknown:
         raise typer.BadParameter(f"unknown {what} {unknown[0]!r}; there are {', '.join(among)}")
     return list(names)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":
