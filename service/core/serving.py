@@ -130,9 +130,10 @@ class ServingCore:
         while self.scheduler.unanswered_requests:  # noqa: ASYNC110 - the watchdog bounds this
             await asyncio.sleep(_POLL_S)
         await self.models.stop()
-        for task in self._tasks:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self.scheduler.close()
         await asyncio.to_thread(self.engine.join, _JOIN_S)
         self.decoder.close()
