@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -26,8 +25,6 @@ logger = logging.getLogger(__name__)
 
 # Beyond the drain itself: answers on their way out.
 _GRACE_S = 3
-# For requests that were sent before their client could know of the shutdown.
-_LINGER_S = 0.25
 # Longer than the usual load balancer's 60 s, so that it is not the server who closes first.
 _KEEP_ALIVE_S = 75
 
@@ -59,9 +56,6 @@ class Server(uvicorn.Server):
         # Before uvicorn waits, or the queue's tail would be cut off instead of told to go
         # elsewhere.
         self._services.core.begin_drain()
-        # From here on every answer ends its connection. uvicorn closes what seems idle at once,
-        # although a request may be on its way there.
-        await asyncio.sleep(_LINGER_S)
         await super().shutdown(sockets)
 
 

@@ -20,7 +20,6 @@ from service.http.errors import install_error_handlers
 from service.http.middleware.access import Access
 from service.http.middleware.body_limit import BodyLimit
 from service.http.middleware.keys import Keys
-from service.http.middleware.last_answer import LastAnswer
 from service.http.middleware.overload_status import OverloadStatus
 from service.http.middleware.ports import Ports
 from service.http.middleware.request_id import RequestId
@@ -132,7 +131,6 @@ def create_app(
     if settings.admin_port is not None:
         app.add_middleware(Ports, admin_port=settings.admin_port)
     app.add_middleware(Unread)
-    app.add_middleware(LastAnswer, core=core)
     if settings.overload_status == "503":
         app.add_middleware(OverloadStatus)
     app.add_middleware(Shield)

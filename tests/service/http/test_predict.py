@@ -378,12 +378,9 @@ def test_a_draining_server_says_so() -> None:
     async def scenario() -> None:
         app = make_app()
         async with running(app) as client:
-            before = await client.get("/v2/health/live")
-            assert "connection" not in before.headers
             services(app).core.begin_drain()
             response = await client.post("/v1/predict", **as_form(PHOTO))
             assert_error(response, 503, "draining")
-            assert response.headers["connection"] == "close"  # never in between
 
     asyncio.run(scenario())
 
