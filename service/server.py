@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
 import signal
 import socket
 import sys
+import time
 from functools import partial
 from types import FrameType
 
@@ -25,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 # Beyond the drain itself: answers on their way out.
 _GRACE_S = 3
+# At most, for requests that their clients sent before they could know of the shutdown.
+_LINGER_S = 1.0
+_LOOK_S = 0.02
 # Longer than the usual load balancer's 60 s, so that it is not the server who closes first.
 _KEEP_ALIVE_S = 75
 
@@ -56,6 +61,14 @@ class Server(uvicorn.Server):
         # Before uvicorn waits, or the queue's tail would be cut off instead of told to go
         # elsewhere.
         self._services.core.begin_drain()
+        # In the same step, or clients whose connection was ended would come back to be cut off.
+        for server in self.servers:
+            server.close()
+        # Every answer ends its connection now. uvicorn closes what seems idle at once, although a
+        # request may be on its way there.
+        until = time.monotonic() + _LINGER_S
+        while self.server_state.connections and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
         await super().shutdown(sockets)
 
 

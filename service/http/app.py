@@ -20,13 +20,13 @@ from service.http.errors import install_error_handlers
 from service.http.middleware.access import Access
 from service.http.middleware.body_limit import BodyLimit
 from service.http.middleware.keys import Keys
+from service.http.middleware.last_answer import LastAnswer
 from service.http.middleware.overload_status import OverloadStatus
 from service.http.middleware.ports import Ports
 from service.http.middleware.request_id import RequestId
 from service.http.middleware.room import Room
 from service.http.middleware.shield import Shield
 from service.http.middleware.tracing import Tracing
-from service.http.middleware.unread import Unread
 from service.http.openapi import complete
 from service.http.routes import (
     admin,
@@ -130,7 +130,7 @@ def create_app(
         app.add_middleware(Keys, ring=keys)
     if settings.admin_port is not None:
         app.add_middleware(Ports, admin_port=settings.admin_port)
-    app.add_middleware(Unread)
+    app.add_middleware(LastAnswer, core=core)
     if settings.overload_status == "503":
         app.add_middleware(OverloadStatus)
     app.add_middleware(Shield)

@@ -104,9 +104,9 @@ def log_lines(docker: Engine, name: str) -> list[dict[str, Any]]:
 
 
 def asking(docker: Engine, url: str, clients: int, seconds: float) -> subprocess.Popen[bytes]:
-    """Clients that ask without pause; see :mod:`tests.deploy.asking`."""
+    """Clients that ask without pause; see :mod:`tests.asking`."""
     command: Sequence[str | Path] = [
-        sys.executable, ROOT / "tests/deploy/asking.py", url, str(clients), str(seconds),
+        sys.executable, ROOT / "tests/asking.py", url, str(clients), str(seconds),
     ]  # fmt: skip
     process = subprocess.Popen(
         docker.near(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -196,8 +196,8 @@ def test_grpc_has_its_port_everywhere_beside_that_of_http(tmp_path: Path) -> Non
 
 
 def test_a_pod_has_the_time_to_drain() -> None:
-    # The default of a container's own limits would cut it off: sleep, drain, last answers.
-    needed = settings_in_force().drain_timeout_ms / 1000 + server._GRACE_S
+    # A container's own limits would cut it off: sleep, last requests, drain, last answers.
+    needed = settings_in_force().drain_timeout_ms / 1000 + server._LINGER_S + server._GRACE_S
     for path in ("base/deployment.yaml", "overlays/kserve/inferenceservice.yaml"):
         for pod in pod_specs(written(path)):
             [container] = pod["containers"]

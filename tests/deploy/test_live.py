@@ -126,7 +126,7 @@ def test_every_panel_shows_data_and_an_alert_comes_and_goes(tmp_path: Path) -> N
     with prometheus(port, tmp_path) as url:
         with service(repository, port, log):
             clients = subprocess.Popen(
-                [sys.executable, ROOT / "tests/deploy/asking.py", f"http://127.0.0.1:{port}", "4",
+                [sys.executable, ROOT / "tests/asking.py", f"http://127.0.0.1:{port}", "4",
                  "25"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ,
             )  # fmt: skip

@@ -24,6 +24,7 @@ from tests.service.pictures import NOT_AN_IMAGE, TRUNCATED, huge_png, picture
 from tests.service.server_process import Server, answers, serving
 from tests.service.small_model import TASKS
 
+ASKING = Path(__file__).parents[1] / "asking.py"
 NAMES = [task.name for task in TASKS]
 
 
@@ -160,6 +161,26 @@ def test_sigterm_answers_what_was_let_in_and_ends_cleanly(repository: Path) -> N
         assert code == 0
         with pytest.raises(httpx.TransportError):
             httpx.get(f"{server.url}/v2/health/live")
+
+
+def test_sigterm_under_load_breaks_no_connection(repository: Path) -> None:
+    with serving(repository) as server:
+        command: list[str | Path] = [sys.executable, ASKING, server.url, "16", "60"]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as clients:
+            assert clients.stdin is not None
+            assert clients.stderr is not None
+            clients.stdin.write(picture(seed=1))
+            clients.stdin.close()
+            clients.stdin = None
+            assert clients.stderr.readline() == b"asking\n"
+            server.process.send_signal(signal.SIGTERM)
+            output, errors = clients.communicate(timeout=120)
+        statuses = json.loads(output)
+        assert statuses.pop("200") >= 16
+        assert statuses.pop("refused") == 16, errors  # each ended by an answer, and came back
+        assert statuses.keys() <= {"503"}, errors
+        assert server.process.wait(60) == 0
 
 
 def test_sigterm_with_no_time_left_says_draining_instead_of_hanging_up(repository: Path) -> None:

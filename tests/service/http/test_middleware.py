@@ -199,3 +199,29 @@ def test_the_sum_of_bodies_in_flight_is_bounded_and_given_back() -> None:
             assert 'shed_total{reason="body_bytes"} 1.0' in services(app).metrics.render().decode()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("size", "pieces"), [(32 * 1024, 4), (33 * 1024, 0)])
+def test_while_draining_a_small_body_is_read_before_the_answer_that_ends_its_connection(
+    size: int, pieces: int
+) -> None:
+    async def scenario() -> None:
+        app = make_app()
+        async with running(app) as client:
+            before = await client.get("/v2/health/live")
+            assert "connection" not in before.headers
+            services(app).core.begin_drain()
+            read = 0
+
+            async def body() -> Any:
+                nonlocal read
+                for _ in range(4):
+                    read += 1
+                    yield bytes(size // 4)
+
+            headers = RAW | {"Content-Length": str(size)}
+            response = await client.post("/v1/predict", content=body(), headers=headers)
+            assert_error(response, 503, "draining")
+            assert (response.headers["connection"], read) == ("close", pieces)
+
+    asyncio.run(scenario())

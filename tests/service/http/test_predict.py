@@ -381,6 +381,7 @@ def test_a_draining_server_says_so() -> None:
             services(app).core.begin_drain()
             response = await client.post("/v1/predict", **as_form(PHOTO))
             assert_error(response, 503, "draining")
+            assert response.headers["connection"] == "close"
 
     asyncio.run(scenario())
 

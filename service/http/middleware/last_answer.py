@@ -1,4 +1,9 @@
-"""Hangs up on a body that nobody wants."""
+"""Which answers end their connection, and that they arrive.
+
+A connection that is closed between two requests may have the second one on its way, and one that
+is closed with bytes unread takes the answer along: in both cases the client sees neither an answer
+nor a refusal. So a process that drains ends each connection by an answer that says so.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +12,27 @@ import math
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.core.serving import ServingCore
+
 # Read and thrown away for the sake of the connection; more costs more than a new one.
 _DISCARDED_BYTES = 32 * 1024
 
 
-class Unread:
-    """Closes the connection after an answer that leaves much of the request's body unread.
-
-    The server would go on reading it, however long it is, to throw it away.
+class LastAnswer:
+    """Says ``Connection: close`` with an answer that leaves much of the request's body unread,
+    which the server would otherwise go on reading to throw it away, and with every answer of a
+    process that drains. Of the latter's requests the rest of a small body is read first.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, core: ServingCore) -> None:
         self._app = app
+        self._core = core
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not (left := _body_bytes(scope)):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        left = _body_bytes(scope)
 
         async def counting_receive() -> Message:
             nonlocal left
@@ -31,11 +40,17 @@ class Unread:
             if message["type"] == "http.request":
                 more = message.get("more_body", False)
                 left = left - len(message.get("body", b"")) if more else 0
+            else:  # the client is gone
+                left = 0
             return message
 
         async def closing_send(message: Message) -> None:
-            if message["type"] == "http.response.start" and left > _DISCARDED_BYTES:
-                MutableHeaders(scope=message)["Connection"] = "close"
+            if message["type"] == "http.response.start":
+                draining = self._core.scheduler.draining
+                if draining or left > _DISCARDED_BYTES:
+                    MutableHeaders(scope=message)["Connection"] = "close"
+                while draining and 0 < left <= _DISCARDED_BYTES:
+                    await counting_receive()
             await send(message)
 
         await self._app(scope, counting_receive, closing_send)
