@@ -15,6 +15,8 @@ SERVICE = "taskroute-service:test"
 TRAINING = "taskroute-training:test"
 WITHOUT_KERNELS = "taskroute-service:test-without-kernels"
 _BUILD_LIMIT_S = 3600  # two busy cores, and PyTorch for each
+# Layers of earlier sources, a gigabyte or two each time; the libraries' stay, being in use.
+_KEPT_LAYERS = "12gb"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -40,6 +42,9 @@ def build(engine: Engine, folder: Path) -> None:
         arguments += [*given, *more, "--tag", tag]
         done = engine.attempt(*arguments, clone, limit_s=_BUILD_LIMIT_S)
         assert done.returncode == 0, f"{tag}: {done.stderr[-6000:]}"
+    if engine.environment:  # our own: somebody else's layers are not ours to remove
+        engine.docker("image", "prune", "--force")
+        engine.docker("builder", "prune", "--force", "--keep-storage", _KEPT_LAYERS, limit_s=600)
 
 
 def _own_bases(engine: Engine, folder: Path) -> list[str]:
