@@ -33,6 +33,10 @@ from training.samplers import make_sampler
 Advance = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
 
+_STATISTICS_BATCHES = 2
+"""Training normalises by its own batches, and the run's end takes statistics anew: until then these
+serve the next stage's choice and the curves."""
+
 
 def start_config(settings: TrainSettings, config: ModelConfig) -> ModelConfig:
     """The network that training starts with: without routes where it is to choose them, towers
@@ -99,8 +103,9 @@ def choose_routes(
     else:
         counts = kept_counts(network.config, routing, share)
     set_chosen(network, routing, best_routes(network.routes, scores, counts))
+    batches = min(settings.recalibration_batches, _STATISTICS_BATCHES)
     recalibrate(
-        network, images.pixels, settings.recalibration_batches, settings.batch_size, settings.seed,
+        network, images.pixels, batches, settings.batch_size, settings.seed,
         lambda done, total: advance("batch-norm statistics", done, total),
     )  # fmt: skip
 

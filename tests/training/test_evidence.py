@@ -72,11 +72,12 @@ def test_every_task_keeps_what_the_settings_say(norm: str) -> None:
     assert last.per_task == (norm == "batch_per_task")
 
 
-def test_statistics_are_each_tasks_own_from_the_start() -> None:
-    network = routed(tiny(**SALIENCY, recalibration_batches=3, norm="batch_per_task"))
+@pytest.mark.parametrize(("batches", "taken"), [(1, 1), (3, 2)])
+def test_statistics_are_each_tasks_own_from_the_start(batches: int, taken: int) -> None:
+    network = routed(tiny(**SALIENCY, recalibration_batches=batches, norm="batch_per_task"))
     last = network.layers[7].norm
     assert last is not None
-    assert last.batches_seen.tolist() == [3, 3, 3]
+    assert last.batches_seen.tolist() == [taken] * 3
     assert not torch.equal(last.running_mean[0], last.running_mean[1])
 
 
