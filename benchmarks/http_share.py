@@ -28,7 +28,6 @@ from benchmarks.load import closed_loop
 from benchmarks.ours_running import OursAsShipped, service
 from benchmarks.report import RESULTS, Report
 from benchmarks.samples import summarise
-from benchmarks.server import stop_servers_with_us
 from benchmarks.traffic import WORKLOADS, prepare
 from model.repository import Repository
 from model.rows import RowBatch
@@ -50,7 +49,6 @@ def main(
 ) -> None:
     """Measure in turn, and write the rounds."""
     torch.set_num_threads(threads)
-    stop_servers_with_us()
     spec = bundles.BundleSpec(tasks, keep, image_size, routed_layers)
     network = Repository(str(bundles.ensure(spec))).read(spec.model).network()
     forward = make_forward(network, "subnet", workers=threads)

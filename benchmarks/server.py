@@ -63,7 +63,7 @@ class Server:
 
 @contextmanager
 def running(peer: Peer, python: Path, settings: Settings) -> Iterator[Server]:
-    """``peer`` serving on the loopback address until the block ends.
+    """``peer`` serving on the loopback address until the block ends, by SIGTERM too.
 
     Raises:
         PeerUnavailableError: it ended, or was not ready within its limit.
@@ -73,7 +73,7 @@ def running(peer: Peer, python: Path, settings: Settings) -> Iterator[Server]:
     folder.mkdir(parents=True)
     peer.prepare(python, settings)
     log = folder / "server.log"
-    with log.open("wb") as output:
+    with log.open("wb") as output, _sigterm_in_order():
         started = time.monotonic()
         process = subprocess.Popen(
             peer.command(python, settings),
@@ -93,13 +93,18 @@ def running(peer: Peer, python: Path, settings: Settings) -> Iterator[Server]:
             server.stop()
 
 
-def stop_servers_with_us() -> None:
-    """Let SIGTERM end this process in order, so that :func:`running` stops what it started."""
+@contextmanager
+def _sigterm_in_order() -> Iterator[None]:
+    """SIGTERM ends this process by an exception, so that what it has started is stopped."""
 
-    def stop(number: int, _: FrameType | None) -> None:
+    def end(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def free_port() -> int:

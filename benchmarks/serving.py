@@ -32,7 +32,6 @@ from benchmarks.measure import Durations, Inputs
 from benchmarks.peers.base import Strategy
 from benchmarks.records import OURS, Configuration, Records, best_layouts
 from benchmarks.registry import PEERS
-from benchmarks.server import stop_servers_with_us
 from benchmarks.serving_report import write_report
 from benchmarks.traffic import WORKLOADS
 
@@ -76,7 +75,6 @@ def main(
     spec = bundles.BundleSpec(tasks, keep, image_size, routed_layers, arch)
     source_size = source_size or 2 * image_size
     durations = Durations(capacity_s, latency_s, max_s=max(120.0, 4 * capacity_s, latency_s))
-    stop_servers_with_us()
     repository = bundles.ensure(spec)
     say("right answers, by the masked network")
     comparison = Comparison(

@@ -30,7 +30,6 @@ from benchmarks.records import OURS, Configuration, Records
 from benchmarks.registry import PEERS
 from benchmarks.report import RESULTS, Report
 from benchmarks.samples import Run, Summary, summarise
-from benchmarks.server import stop_servers_with_us
 from benchmarks.traffic import WORKLOADS, prepare
 
 PICTURES = 64
@@ -66,7 +65,6 @@ def main(
     if peer not in PEERS:
         raise typer.BadParameter(f"{peer!r} is none of {', '.join(PEERS)}")
     spec = bundles.BundleSpec(tasks, keep, image_size, routed_layers)
-    stop_servers_with_us()
     comparison = _comparison(spec, cache, out, seconds)
     found = {
         workload: _turns(comparison, workload, (OURS, peer), seconds, rounds)
