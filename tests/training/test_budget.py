@@ -1,4 +1,4 @@
-"""Time limits: a run that fits is untouched, one that does not ends earlier, whatever happens."""
+"""Time limits: a run that fits is untouched; one that does not ends earlier, with its time used."""
 
 from __future__ import annotations
 
@@ -43,3 +43,11 @@ def test_the_limit_holds_when_the_machine_slows_down() -> None:
 
 def test_very_slow_steps_end_after_the_limit() -> None:
     assert run(10, 1, 100) == 1
+
+
+def test_time_that_a_slow_stretch_seemed_to_cost_is_used_when_it_is_over() -> None:
+    budget, step, elapsed = Budget(2000, 100), 0, 0.0
+    while step < budget.fit(step, elapsed):
+        step += 1
+        elapsed += 0.2 if 50 < step < 150 else 0.1
+    assert elapsed == pytest.approx(97, abs=1)
