@@ -7,6 +7,8 @@ nor a refusal. So a process that drains ends each connection by an answer that s
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,6 +18,7 @@ from service.core.serving import ServingCore
 
 # Read and thrown away for the sake of the connection; more costs more than a new one.
 _DISCARDED_BYTES = 32 * 1024
+_DISCARDED_S = 1.0
 
 
 class LastAnswer:
@@ -49,9 +52,15 @@ class LastAnswer:
                 draining = self._core.scheduler.draining
                 if draining or left > _DISCARDED_BYTES:
                     MutableHeaders(scope=message)["Connection"] = "close"
-                while draining and 0 < left <= _DISCARDED_BYTES:
-                    await counting_receive()
+                if draining and left <= _DISCARDED_BYTES:
+                    await read_rest()
             await send(message)
+
+        async def read_rest() -> None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DISCARDED_S):
+                    while left > 0:
+                        await counting_receive()
 
         await self._app(scope, counting_receive, closing_send)
 
