@@ -28,7 +28,7 @@ MAIN = Stage("shared,evidence", "0.5")
 STAGES = (
     MAIN,
     Stage("shared,evidence,evidence-all,paper,random-late", "0.5"),
-    Stage("shared,evidence,paper,evidence-all,random-late", "0.2,0.4,0.5,0.8"),
+    Stage("shared,paper,evidence,evidence-all,random-late", "0.2,0.4,0.5,0.8"),
 )
 
 CELEBA = Comparison("celeba-40", "celeba10k/celeba10k.npz", 90, "44x36", STAGES)
