@@ -11,7 +11,7 @@ DATA ?= builtin:fashion
 # Convolutions this small gain nothing from many threads, and lose from more threads than cores.
 TEST_THREADS ?= 1
 BUDGET ?= 600
-# Downloads, images and the engine of `make deploy-test`: about 6 GB, outside the repository.
+# Downloads, images and the engine of `make deploy-test`: up to 20 GB, outside the repository.
 DEPLOY_CACHE ?= $(HOME)/.cache/taskroute-deploy
 DEPLOY_TESTS ?= tests/deploy tests/test_refresh_process.py
 FAST := not slow and not gpu and not docker
