@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from model.forward import Forward
+from model.forward import Computing, Forward, nobody_waits
 from model.rows import RowBatch
 
 _RUNS = 2  # after a first one, which pays for what comes once
@@ -66,9 +66,9 @@ class AutoForward:
         """What runs its convolutions."""
         return self._chosen.kernels
 
-    def __call__(self, batch: RowBatch) -> Tensor:
+    def __call__(self, batch: RowBatch, computing: Computing = nobody_waits) -> Tensor:
         """Logits float32 [R, max_outputs] on the CPU, -inf beyond a task's outputs."""
-        return self._chosen(batch)
+        return self._chosen(batch, computing)
 
     def close(self) -> None:
         """Stop what threads the forwards have; they are started again when needed."""

@@ -23,6 +23,7 @@ from torch import Tensor
 from model.compiled_tail import PlainConv
 from model.cut_conv import CutConv
 from model.cut_residual import CutResidual
+from model.forward import Computing, nobody_waits
 from model.native.library import (
     Algorithm,
     Chain,
@@ -149,7 +150,7 @@ class Convolutions:
 
         return self._cache.get(self._key([cut]) + b"plain", make)
 
-    def logits(self, inputs: Sequence[SubnetInput]) -> Tensor:
+    def logits(self, inputs: Sequence[SubnetInput], computing: Computing = nobody_waits) -> Tensor:
         """Of all subnets' rows in order: float32 [rows, max_outputs], -inf beyond a task's outputs.
 
         Those that are asked about the images themselves are of one domain.
@@ -169,7 +170,7 @@ class Convolutions:
             if asked.x.dtype == torch.uint8
         ]
         return self._library().logits(
-            chains, self._levels[max(domains, default=0)], most, self._threads
+            chains, self._levels[max(domains, default=0)], most, self._threads, computing
         )
 
     def _library(self) -> Library:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from model.auto_forward import AutoForward
 from model.errors import ConfigError
-from model.forward import Forward
+from model.forward import Computing, Forward, nobody_waits
 from model.network import RoutedNetwork
 from model.rows import RowBatch
 from model.subnet_forward import SubnetForward
@@ -58,7 +58,8 @@ class MaskedForward(_WholeForward):
     name: Strategy = "masked"
 
     @torch.inference_mode()
-    def __call__(self, batch: RowBatch) -> Tensor:
+    def __call__(self, batch: RowBatch, computing: Computing = nobody_waits) -> Tensor:
+        computing()
         logits = torch.full((len(batch), self._network.tasks.max_outputs), -math.inf)
         images = upload(batch.images, self._device)
         for task in torch.unique(batch.task_index).tolist():
@@ -76,7 +77,8 @@ class StitchedForward(_WholeForward):
     name: Strategy = "masked"
 
     @torch.inference_mode()
-    def __call__(self, batch: RowBatch) -> Tensor:
+    def __call__(self, batch: RowBatch, computing: Computing = nobody_waits) -> Tensor:
+        computing()
         logits = torch.full((len(batch), self._network.tasks.max_outputs), -math.inf)
         asked = torch.unique(batch.task_index).tolist()
         with _precision(self._device, self._dtype):
@@ -103,7 +105,8 @@ class MixedForward(_WholeForward):
         self._generations = torch.tensor(network.config.generation_of)
 
     @torch.inference_mode()
-    def __call__(self, batch: RowBatch) -> Tensor:
+    def __call__(self, batch: RowBatch, computing: Computing = nobody_waits) -> Tensor:
+        computing()
         distinct = upload(batch.images, self._device)
         images = distinct[batch.image_index.to(self._device)]
         logits = torch.empty(len(batch), self._network.tasks.max_outputs)

@@ -16,6 +16,7 @@ from model.channels import take_channels
 from model.compiled_tail import CompiledTail
 from model.convolutions import Convolutions, Subnet, SubnetInput, is_chain
 from model.cut_conv import fuses
+from model.forward import Computing, nobody_waits
 from model.head_bank import Features, HeadBank, Ready
 from model.network import RoutedNetwork
 from model.plan import Cut, Node, NodeFork, make_plan, shares_conv, used_features
@@ -30,6 +31,8 @@ Wanted = dict[int, Images]  # by task: the images it is asked about, each once
 # Beyond this many values in a layer's output, a group's activations fall out of the caches and the
 # tails are large enough to run one by one.
 _GROUP_VALUES = 2**20
+# Milliseconds of work: what is shared and smaller is not worth letting go of the interpreter for.
+_LONG_MACS = 2**28
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,17 +130,18 @@ class SubnetForward:
                 self._compiled(x, [self._conv.plain(cut) for cut in tail.cuts])
 
     @torch.inference_mode()
-    def __call__(self, batch: RowBatch) -> Tensor:
+    def __call__(self, batch: RowBatch, computing: Computing = nobody_waits) -> Tensor:
         if not self._conv.has_subnets:
-            return self._answer(batch)
+            computing()
+            return self._answer(batch, computing)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            return self._answer(batch)
+            return self._answer(batch, computing)
         finally:
             torch.set_num_threads(threads)
 
-    def _answer(self, batch: RowBatch) -> Tensor:
+    def _answer(self, batch: RowBatch, computing: Computing) -> Tensor:
         images, tasks = batch.image_index.tolist(), batch.task_index.tolist()
         asked: dict[int, dict[int, None]] = {}
         for image, task in zip(images, tasks, strict=True):
@@ -152,11 +156,11 @@ class SubnetForward:
         }
         rows = list(zip(images, tasks, strict=True))
         if len(answered) == 1 and self._conv.has_subnets:
-            return self._heads.answer([], self._one_task(batch.images, answered), rows)
-        features, parted = self._shared(self._begin(batch.images, wanted), wanted)
+            return self._heads.answer([], self._one_task(batch.images, answered, computing), rows)
+        features, parted = self._shared(self._begin(batch.images, wanted), wanted, computing)
         if self._conv.has_subnets:
             features = [ridden for item in features for ridden in _ridden(item, riders)]
-            own = self._own_subnets(parted, riders, answered)
+            own = self._own_subnets(parted, riders, answered, computing)
             return self._heads.answer(features, own, rows)
         features.extend(self._own_layers(parted, wanted))
         features = [ridden for item in features for ridden in _ridden(item, riders)]
@@ -180,18 +184,19 @@ class SubnetForward:
             visits.append(_Visit(root, inputs[domain], None, every))
         return visits
 
-    def _one_task(self, pixels: Tensor, wanted: Wanted) -> Ready:
+    def _one_task(self, pixels: Tensor, wanted: Wanted, computing: Computing) -> Ready:
         """Where one task is wanted: from the images to its logits in one call."""
         [(task, images)] = wanted.items()
         self._network.check_images(pixels)
         asked = SubnetInput(self._subnet(task, first=0), pixels, images)
-        return Ready([(image, task) for image in images], self._conv.logits([asked]))
+        return Ready([(image, task) for image in images], self._conv.logits([asked], computing))
 
     def _own_subnets(
         self,
         parted: Mapping[int, _Visit],
         riders: Mapping[int, Sequence[int]],
         answered: Wanted,
+        computing: Computing,
     ) -> Ready:
         """From where a visit left each task alone to its logits, all in one call."""
         inputs: list[SubnetInput] = []
@@ -203,7 +208,7 @@ class SubnetForward:
                 subnet = self._subnet(task, first=visit.node.cut.layer)
                 inputs.append(SubnetInput(subnet, visit.x, positions, visit.select))
                 rows.extend((image, task) for image in answered[task])
-        return Ready(rows, self._conv.logits(inputs))
+        return Ready(rows, self._conv.logits(inputs, computing))
 
     def _subnet(self, task: int, *, first: int) -> Subnet:
         """The task's layers from ``first`` on, and its head."""
@@ -248,7 +253,7 @@ class SubnetForward:
         return self._pool
 
     def _shared(
-        self, visits: list[_Visit], wanted: Wanted
+        self, visits: list[_Visit], wanted: Wanted, computing: Computing
     ) -> tuple[list[Features], dict[int, _Visit]]:
         """What several tasks share, level by level; the visits from which on a wanted task is
         alone."""
@@ -258,6 +263,8 @@ class SubnetForward:
             below: list[_Visit] = []
             for visit in visits:
                 if not is_tail(visit.node):
+                    if visit.node.cut.macs * len(visit.images) > _LONG_MACS:
+                        computing()
                     below.extend(self._visit(visit, wanted, found, parted))
                 elif visit.node.tasks[0] in wanted:
                     parted[visit.node.tasks[0]] = visit

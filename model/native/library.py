@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.forward import Computing, nobody_waits
+
 logger = logging.getLogger(__name__)
 
 Algorithm = Literal["direct", "winograd", "winograd kept"]
@@ -136,7 +138,12 @@ class Library:
         return out.permute(0, 3, 1, 2)
 
     def logits(
-        self, chains: Sequence[Chain], levels: Tensor, max_outputs: int, threads: int
+        self,
+        chains: Sequence[Chain],
+        levels: Tensor,
+        max_outputs: int,
+        threads: int,
+        computing: Computing = nobody_waits,
     ) -> Tensor:
         """All chains' images in order: [sum of images, max_outputs], -inf beyond a head's outputs.
 
@@ -144,6 +151,7 @@ class Library:
 
         Args:
             levels: float32 [C, 256], the value of each pixel of uint8 images.
+            computing: called when all that is left runs outside of the interpreter.
 
         Raises:
             MemoryError: no room for the activations.
@@ -159,11 +167,15 @@ class Library:
                 )
             )  # fmt: skip
             at += len(chain.images) * out.stride(0) * out.element_size()
-        self._run_jobs(jobs, threads)
+        self._run_jobs(jobs, threads, computing)
         return out
 
-    def _run_jobs(self, jobs: Sequence[_Job], threads: int) -> None:
-        if self._run(b"".join([job.record for job in jobs]), len(jobs), threads) != 0:
+    def _run_jobs(
+        self, jobs: Sequence[_Job], threads: int, computing: Computing = nobody_waits
+    ) -> None:
+        records = b"".join([job.record for job in jobs])
+        computing()
+        if self._run(records, len(jobs), threads) != 0:
             raise MemoryError(f"no memory for the activations of {len(jobs)} chains")
 
     def _padded(self, outputs: int) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from model.forward import Computing, nobody_waits
 from model.rows import RowBatch
 from service.core.clock import Clock
 from service.core.device_memory import release_cached_memory
@@ -57,8 +58,12 @@ class BatchRunner:
         self._limit = limit
         self._heartbeat = heartbeat
 
-    def run(self, slices: Sequence[Slice], release: str) -> BatchReport:
+    def run(
+        self, slices: Sequence[Slice], release: str, computing: Computing = nobody_waits
+    ) -> BatchReport:
         """Run one batch; afterwards each of its rows has logits or an error.
+
+        ``computing`` is called where the forward leaves the interpreter to others.
 
         Raises:
             EngineBrokenError: see there; the rows have neither.
@@ -76,7 +81,7 @@ class BatchRunner:
             images=len(batch.images),
             assemble_seconds=assembled - start,
         )
-        self._attempt(model, slices, batch, report)
+        self._attempt(model, slices, batch, report, computing)
         end = self._clock.now()
         report.forward_seconds, report.seconds = end - assembled, end - start
         if not report.failures["oom"]:
@@ -89,10 +94,11 @@ class BatchRunner:
         slices: Sequence[Slice],
         batch: RowBatch,
         report: BatchReport,
+        computing: Computing = nobody_waits,
     ) -> None:
         self._heartbeat.beat()
         try:
-            logits = _checked(model.forward(batch), batch, model)
+            logits = _checked(model.forward(batch, computing), batch, model)
         except (
             Exception
         ) as error:  # whatever a model raises must reach its requests, not end the thread

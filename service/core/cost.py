@@ -20,8 +20,9 @@ class CostModel:
     """
 
     def __init__(self) -> None:
-        self._weight = self._x = self._y = self._xx = self._xy = 0.0
+        self._weight = self._x = self._y = self._xx = self._xy = self._yy = 0.0
         self._told_apart = False
+        self._error = 0.0  # of what is fixed, in seconds
         self.fixed = 0.0
         self.per_row = 0.0
 
@@ -37,6 +38,7 @@ class CostModel:
         self._y = self._y * keep + seconds
         self._xx = self._xx * keep + x * x
         self._xy = self._xy * keep + x * seconds
+        self._yy = self._yy * keep + seconds * seconds
         self._fit()
 
     def predict(self, rows: int) -> float:
@@ -50,10 +52,16 @@ class CostModel:
         return max(0, math.floor((seconds - self.fixed) / self.per_row))
 
     def rows_for_fixed_share(self, share: float) -> int | None:
-        """Fewest rows of a batch of which ``fixed`` is at most ``share``; None while unknown."""
+        """Fewest rows of a batch of which the fixed cost is at most ``share``; None while unknown.
+
+        It is taken to be a standard error larger than it seems. On a machine that is taken away
+        now and then it often seems to be nothing; batches as small as that are all of one size,
+        from which nothing better could be learnt, until the error is so large that one is not.
+        """
         if not self.fitted or not self._told_apart or self.per_row <= 0.0:
             return None
-        return math.ceil(self.fixed * (1 - share) / (share * self.per_row))
+        fixed = self.fixed + self._error
+        return math.ceil(fixed * (1 - share) / (share * self.per_row))
 
     def _fit(self) -> None:
         mean_x, mean_y = self._x / self._weight, self._y / self._weight
@@ -62,8 +70,15 @@ class CostModel:
         if not self._told_apart:
             self.fixed, self.per_row = 0.0, mean_y / mean_x
             return
-        slope = (self._xy / self._weight - mean_x * mean_y) / variance
+        covariance = self._xy / self._weight - mean_x * mean_y
+        slope = covariance / variance
         intercept = mean_y - slope * mean_x
+        unexplained = self._yy / self._weight - mean_y * mean_y - slope * covariance
+        freedom = max(self._weight - 2.0, 0.5)
+        # The standard error of a regression line's intercept.
+        self._error = math.sqrt(
+            max(unexplained, 0.0) / freedom * (1.0 + mean_x * mean_x / variance)
+        )
         if slope <= 0.0:  # noise: larger batches looked cheaper
             self.fixed, self.per_row = mean_y, 0.0
         elif intercept < 0.0:

@@ -62,7 +62,13 @@ class Source(Protocol):
         """Block until something changes, at most so long."""
         ...
 
-    def complete(self, slices: Sequence[Slice], report: BatchReport) -> None: ...
+    def complete(self, slices: Sequence[Slice], report: BatchReport) -> None:
+        """The batch has run; whoever waits for it is told by :meth:`hand_over`."""
+        ...
+
+    def hand_over(self) -> None:
+        """Tell of what is complete, if anybody has not been told."""
+        ...
 
     def engine_lost(self, reason: str) -> None:
         """The thread is ending although it was not told to."""
@@ -100,10 +106,17 @@ class Engine:
         """Ask for one action and carry it out, without waiting: the body of the thread's loop."""
         action = self._source.next_action(self.heartbeat.beat())
         if isinstance(action, Run):
-            report = self._runner.run(action.slices, action.release)
+            # The batch before is handed over in the middle of this one: whoever renders its answers
+            # needs the interpreter, and so does this thread to put a batch together.
+            try:
+                report = self._runner.run(action.slices, action.release, self._source.hand_over)
+            finally:
+                self._source.hand_over()
             self.busy_seconds += report.seconds
             self._source.complete(action.slices, report)
-        elif isinstance(action, Call):
+            return action
+        self._source.hand_over()
+        if isinstance(action, Call):
             self.heartbeat.in_call = True
             _carry_out(action)
             self.heartbeat.beat()

@@ -79,6 +79,10 @@ Idle work
     33. A call for idle times runs only while no request is let in and unanswered: one that comes
         meanwhile waits for the call that is running, and for no other.
     34. While draining none is begun, and a dead engine fails them.
+
+Answers
+    35. The answers of a batch are handed over when the next one no longer needs the interpreter, at
+        once where none is begun: rendering them must not keep the engine from its work.
 """
 
 from __future__ import annotations
@@ -146,6 +150,8 @@ class Scheduler:
         self._start_rule = StartRule(limits)
         self._calls: deque[Call] = deque()
         self._idle_calls: deque[Call] = deque()
+        # What the engine has completed and not handed over; the engine thread's alone.
+        self._completed: deque[tuple[BatchReport, list[Slice], list[Job]]] = deque()
         self._fair_rows = self._share_of(limits.max_batch_rows)
         self._down: str | None = None  # why the engine cannot answer
         self._dead = False  # and never will
@@ -385,7 +391,12 @@ class Scheduler:
                     job.finished = now
                     self._close(job)
                     done.append(job)
-        self._post(self._report, report, live, done, now)
+        self._completed.append((report, live, done))
+
+    def hand_over(self) -> None:
+        """Tell the event loop of the batches that are complete, if it has not been told."""
+        while self._completed:
+            self._post(self._report, *self._completed.popleft(), self._clock.now())
 
     # -- private; the lock is held unless said otherwise ------------------------------------------
 

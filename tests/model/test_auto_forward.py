@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model.auto_forward import AutoForward
-from model.forward import Forward
+from model.forward import Computing, Forward, nobody_waits
 from model.rows import RowBatch
 
 SAMPLE = RowBatch.all_pairs(torch.zeros(2, 4, 4, 3, dtype=torch.uint8), range(3))
@@ -26,7 +26,7 @@ class Timed:
         self.closed = False
         self._now = now
 
-    def __call__(self, batch: RowBatch) -> Tensor:
+    def __call__(self, batch: RowBatch, computing: Computing = nobody_waits) -> Tensor:
         self._now[0] += self.left.pop(0)
         return torch.full((len(batch), 1), float(len(self.name)))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from model.config import ModelConfig, PreprocessConfig
 from model.errors import UnknownModelError
+from model.forward import Computing, nobody_waits
 from model.repository import Published
 from model.rows import RowBatch
 from model.tasks import Calibration, Task
@@ -62,7 +63,8 @@ class FakeForward:
         self.batches: list[RowBatch] = []
         self.fault: Callable[[RowBatch, Tensor], None] = lambda batch, logits: None
 
-    def __call__(self, batch: RowBatch) -> Tensor:
+    def __call__(self, batch: RowBatch, computing: Computing = nobody_waits) -> Tensor:
+        computing()
         self.batches.append(batch)
         if self._clock:
             self._clock.advance(self.seconds_per_batch + self.seconds_per_row * len(batch))
@@ -291,7 +293,10 @@ class Bench:
         return job
 
     def step(self) -> Action:
-        return self.engine.step()
+        """One action, as if the engine had nothing to begin behind it."""
+        action = self.engine.step()
+        self.scheduler.hand_over()
+        return action
 
     def run_all(self) -> list[Run]:
         """Step until nothing is left to run; the batches, in order."""

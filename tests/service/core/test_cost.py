@@ -81,6 +81,29 @@ def test_nothing_is_said_of_shares_while_all_batches_have_one_size() -> None:
     assert cost.rows_for_fixed_share(0.05) is None
 
 
+def test_a_doubtful_fixed_cost_is_taken_to_be_larger() -> None:
+    doubtful = CostModel()
+    for size in (1, 2, 4, 8, 16, 32) * 2:
+        seconds = 0.1 + 0.01 * size
+        doubtful.observe(size, seconds + 0.02)
+        doubtful.observe(size, seconds - 0.02)
+    rows = doubtful.rows_for_fixed_share(0.05)
+    assert rows is not None
+    assert 190 < rows < 2 * 190
+
+
+def test_batches_never_stay_small_because_all_are() -> None:
+    cost = CostModel()
+    for size in (80, 160):
+        cost.observe(size, 0.001 * size)  # it seems that nothing is fixed
+    for number in range(1000):
+        cost.observe(40, 0.06 if number % 2 else 0.05)
+        rows = cost.rows_for_fixed_share(0.025)
+        if rows is None or rows > 40:
+            return
+    pytest.fail("nothing will ever be learnt about larger ones")
+
+
 def test_arrivals_average_gaps_and_sizes() -> None:
     arrivals = Arrivals()
     assert math.isinf(arrivals.interval(0.0))

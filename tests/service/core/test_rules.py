@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from model.forward import Computing, nobody_waits
 from model.rows import RowBatch
 from service.core import scheduler as rules
 from service.core.batch_runner import BatchRunner, EngineBrokenError
@@ -36,6 +38,7 @@ from service.core.watchdog import Watchdog
 from tests.service.fakes import (
     Bench,
     FakeClock,
+    FakeForward,
     RecordingTelemetry,
     expected_logit,
     fake_forward,
@@ -879,3 +882,35 @@ def test_rule_34_while_draining_no_idle_call_is_begun_and_a_dead_engine_fails_th
         call.result(0)
     with pytest.raises(EngineDownError):
         bench.scheduler.call_when_idle(lambda: None).result(0)
+
+
+# -- answers --------------------------------------------------------------------------------------
+
+
+def test_rule_35_answers_are_handed_over_when_the_next_batch_leaves_the_interpreter_to_others() -> (
+    None
+):
+    bench = Bench(SchedulerLimits(max_batch_rows=1))
+    first, second = bench.ask(), bench.ask()
+    told: list[list[Job]] = []
+    bench.forward.fault = lambda batch, logits: told.append(list(bench.done))
+    bench.engine.step()
+    assert (told, bench.done) == ([[]], []), "first of all the next batch is put together"
+    bench.engine.step()
+    assert (told[1], bench.done) == ([first], [first])
+    assert isinstance(bench.engine.step(), Sleep)
+    assert bench.done == [first, second]
+
+
+def test_rule_35_they_are_handed_over_too_where_the_next_batch_fails_before() -> None:
+    class Broken(FakeForward):
+        def __call__(self, batch: RowBatch, computing: Computing = nobody_waits) -> Tensor:
+            raise RuntimeError("no kernels")
+
+    bench = Bench()
+    first = bench.ask()
+    bench.ask(model=replace(bench.model, forward=Broken(bench.model.config)))
+    bench.engine.step()
+    with pytest.raises(EngineBrokenError):
+        bench.engine.step()
+    assert bench.done == [first]
