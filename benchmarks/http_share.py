@@ -15,7 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 import typer
@@ -28,6 +28,7 @@ from benchmarks.load import closed_loop
 from benchmarks.ours_running import OursAsShipped, service
 from benchmarks.report import RESULTS, Report
 from benchmarks.samples import summarise
+from benchmarks.stolen import stolen_since
 from benchmarks.traffic import WORKLOADS, prepare
 from model.repository import Repository
 from model.rows import RowBatch
@@ -35,6 +36,14 @@ from model.strategies import make_forward, sample_batch
 
 PICTURES = 8  # in a batch of the engine alone; as many clients ask over HTTP
 PAUSE_S = 0.5
+
+
+class Round(NamedTuple):
+    """Rows per second, and the share of processor time that others had."""
+
+    alone: float
+    over_http: float
+    stolen: float | None
 
 
 def main(
@@ -55,7 +64,7 @@ def main(
     batch = sample_batch(network, PICTURES, tasks)
     peer = OursAsShipped({"TASKROUTE_THREADS": str(threads)})
     images = jpegs(64, 2 * image_size, 2 * image_size)
-    found: list[tuple[float, float]] = []
+    found: list[Round] = []
     with service(peer, spec, "http-share") as (server, _):
         prepared = prepare(peer, WORKLOADS["all"], server.port, images, spec.task_names)
 
@@ -67,9 +76,10 @@ def main(
             return summary.rows_per_s
 
         for number in range(rounds + 1):
+            stolen = stolen_since()
             alone, answered = _turn(lambda: _speed(forward, batch, seconds)), _turn(over_http)
             if number:  # the first is a warm-up
-                found.append((alone, answered))
+                found.append(Round(alone, answered, stolen()))
                 say(f"engine {alone:.0f} rows/s, over HTTP {answered:.0f}: {answered / alone:.3f}")
     _write(out, spec, found, seconds)
 
@@ -88,26 +98,38 @@ def _turn(measure: Callable[[], float]) -> float:
     return measure()
 
 
-def _write(
-    out: Path, spec: bundles.BundleSpec, found: list[tuple[float, float]], seconds: float
-) -> None:
-    ratios = [answered / alone for alone, answered in found]
+def _write(out: Path, spec: bundles.BundleSpec, found: list[Round], seconds: float) -> None:
+    ratios = [one.over_http / one.alone for one in found]
+    stolen = [one.stolen for one in found if one.stolen is not None]
     report = Report(out, f"What of the engine arrives over HTTP: {spec.model}")
     report.table(
-        ["round", "engine alone, rows/s", "over HTTP, rows/s", "ratio"],
+        ["round", "engine alone, rows/s", "over HTTP, rows/s", "ratio", "processor time stolen"],
         [
-            *([number + 1, *pair, pair[1] / pair[0]] for number, pair in enumerate(found)),
-            ["median", *map(statistics.median, zip(*found, strict=True)),
-             statistics.median(ratios)],
+            *(
+                [number + 1, one.alone, one.over_http, ratio, _known(one.stolen)]
+                for number, (one, ratio) in enumerate(zip(found, ratios, strict=True))
+            ),
+            [
+                "median",
+                statistics.median(one.alone for one in found),
+                statistics.median(one.over_http for one in found),
+                statistics.median(ratios),
+                _known(statistics.median(stolen) if stolen else None),
+            ],
         ],
-    )  # fmt: skip
+    )
     report.text(
         f"Turns of {seconds:g} s. Engine: batches of {PICTURES} pictures, all tasks. HTTP: "
         f"{PICTURES} clients, each request a JPEG file and all tasks; the load generator runs on "
-        "the same processors."
+        "the same processors. Stolen is the share that the machine's host gave to others: it costs "
+        "threads that wait for each other more than it takes."
     )
-    report.write({"bundle": spec.model, "seconds": seconds, "rows_per_s": found, "ratios": ratios})
+    report.write({"bundle": spec.model, "seconds": seconds, "rounds": found, "ratios": ratios})
     say(f"median ratio {statistics.median(ratios):.3f}; results: {out}/README.md")
+
+
+def _known(share: float | None) -> float | str:
+    return "–" if share is None else share
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import torch
 
 from benchmarks import http_share
 from benchmarks.bundles import BundleSpec
+from benchmarks.http_share import Round
 from model.rows import RowBatch
 
 
@@ -29,7 +30,8 @@ def test_speed_counts_rows_of_whole_batches(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_report_gives_the_median_of_the_rounds_ratios(tmp_path: Path) -> None:
     spec = BundleSpec(40, 0.4, 64, "all")
 
-    http_share._write(tmp_path, spec, [(100.0, 95.0), (200.0, 180.0), (50.0, 49.0)], 5.0)
+    rounds = [Round(100.0, 95.0, 0.1), Round(200.0, 180.0, 0.0), Round(50.0, 49.0, None)]
+    http_share._write(tmp_path, spec, rounds, 5.0)
 
     assert json.loads((tmp_path / "result.json").read_text())["ratios"] == [0.95, 0.9, 0.98]
-    assert "| median | 100 | 95 | 0.95 |" in (tmp_path / "README.md").read_text()
+    assert "| median | 100 | 95 | 0.95 | 0.05 |" in (tmp_path / "README.md").read_text()
