@@ -159,7 +159,7 @@ class Convolutions:
             RuntimeError: not ``has_subnets``.
         """
         chains = [
-            Chain([self._packed(layer) for layer in asked.subnet.layers], asked.subnet.head,
+            Chain([self._packed(one, computing) for one in asked.subnet.layers], asked.subnet.head,
                   asked.x, asked.rows, asked.select)
             for asked in inputs
         ]  # fmt: skip
@@ -181,8 +181,12 @@ class Convolutions:
     def _layer(self, cut: Cut) -> _Layer:
         return _Layer(cut, self._key([cut]) + b"packed")
 
-    def _packed(self, layer: _Layer) -> PackedConv:
-        return self._cache.get(layer.key, lambda: self._pack(layer.cut))
+    def _packed(self, layer: _Layer, computing: Computing = nobody_waits) -> PackedConv:
+        def make() -> PackedConv:
+            computing()  # weights to be cut first: nobody is to wait for those of many tasks
+            return self._pack(layer.cut)
+
+        return self._cache.get(layer.key, make)
 
     def _pack(self, cut: Cut) -> PackedConv:
         layer = self._network.layers[cut.layer]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +14,7 @@ from model.config import BackboneConfig, HeadConfig, ModelConfig, PreprocessConf
 from model.native.library import native_library
 from model.network import RoutedNetwork, build
 from model.rows import RowBatch
-from model.strategies import STRATEGIES, make_forward, sample_batch
+from model.strategies import STRATEGIES, Strategy, make_forward, sample_batch
 from model.tasks import Task
 from model.weight_cache import WeightCache
 from tests.model.networks import make_network
@@ -248,3 +250,19 @@ def test_cuda_gives_the_cpu_answer(forty: RoutedNetwork) -> None:
         on_gpu.load_state_dict(state)
         found = make_forward(on_gpu, name, "cuda")(batch)
         assert largest_difference(forty, batch, reference, found) <= 1e-3, name
+
+
+@pytest.mark.parametrize("asked", [1, 3])
+@pytest.mark.parametrize("strategy", [*STRATEGIES, "auto"])
+def test_every_way_says_when_it_leaves_the_interpreter_to_others(
+    strategy: Strategy | Literal["auto"], asked: int
+) -> None:
+    network = make_network()
+    forward = make_forward(network, strategy)
+    batch = sample_batch(network, 2, asked)
+    said: list[str] = []
+    forward(batch, lambda: said.append("first"))  # here subnets cut their weights
+    assert said
+    said.clear()
+    forward(batch, lambda: said.append("again"))
+    assert said == ["again"]
