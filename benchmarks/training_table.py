@@ -7,9 +7,9 @@ python -m benchmarks.training_table --write README.md            puts it between
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -30,12 +30,27 @@ HEADERS = (
 
 def table(folder: Path = FOLDER) -> str:
     """Macro AP of the methods on every comparison below ``folder`` that has hard sharing."""
-    lines = [
-        _line(cells_folder.parent.name, records)
-        for cells_folder in sorted(folder.glob("*/cells"))
-        if (records := [json.loads(path.read_text()) for path in sorted(cells_folder.iterdir())])
-    ]
-    return markdown_table(HEADERS, [line for line in lines if line])
+    return markdown_table(HEADERS, [_line(one) for one in comparisons(folder)])
+
+
+class Compared(NamedTuple):
+    """What was compared at one budget."""
+
+    name: str
+    budget_s: float
+    shared: Row
+    rows: Sequence[Row]
+
+
+def comparisons(folder: Path) -> Iterator[Compared]:
+    """Those below ``folder`` that have hard sharing and its interval, by name."""
+    for cells in sorted(folder.glob("*/cells")):
+        records = [json.loads(path.read_text()) for path in sorted(cells.iterdir())]
+        rows = summarise(records)
+        shared = next((row for row in rows if row.method == "shared"), None)
+        if shared is not None and shared.interval is not None:
+            budget = records[0]["asked"]["settings"]["time_limit_s"]
+            yield Compared(cells.parent.name, budget, shared, rows)
 
 
 def parts(folder: Path = FOLDER) -> Parts:
@@ -58,11 +73,9 @@ def closed(row: Row | None, paper: Row | None, shared: Row) -> str:
     return f"{(_ap(row) - _ap(paper)) / (_ap(shared) - _ap(paper)):.0%}"
 
 
-def _line(name: str, records: Sequence[dict[str, Any]]) -> list[str]:
-    rows = summarise(records)
-    shared = next((row for row in rows if row.method == "shared"), None)
-    if shared is None or shared.interval is None:
-        return []
+def _line(compared: Compared) -> list[str]:
+    name, budget_s, shared, rows = compared
+    low, high = shared.interval or (0.0, 0.0)
     evidence, late, every = (
         _at(rows, method, KEEP) for method in ("evidence", "random-late", "evidence-all")
     )
@@ -70,13 +83,13 @@ def _line(name: str, records: Sequence[dict[str, Any]]) -> list[str]:
     best = "" if paper is None else f" ({paper.keep:g})"
     return [
         name,
-        f"{records[0]['asked']['settings']['time_limit_s']:g}",
-        f"{_shown(shared)} ({shared.interval[0]:.3f} to {shared.interval[1]:.3f})",
-        _shown(evidence),
+        f"{budget_s:g}",
+        f"{shown(shared)} ({low:.3f} to {high:.3f})",
+        shown(evidence),
         "" if evidence is None else verdict(evidence, shared),
-        _shown(late),
-        _shown(paper) + best,
-        _shown(every),
+        shown(late),
+        shown(paper) + best,
+        shown(every),
         closed(every, paper, shared),
         ", ".join(_passes(row) for row in (evidence, every, paper)),
     ]
@@ -86,7 +99,8 @@ def _at(rows: Sequence[Row], method: str, keep: float) -> Row | None:
     return next((row for row in rows if (row.method, row.keep) == (method, keep)), None)
 
 
-def _shown(row: Row | None) -> str:
+def shown(row: Row | None) -> str:
+    """Its macro AP, with the deviation over seeds; a dash for what was not run."""
     return spread_cell(None if row is None else row.figures["average_precision"])
 
 
