@@ -29,6 +29,8 @@ STAGES = (
     MAIN,
     Stage("shared,evidence,evidence-all,paper,random-late", "0.5"),
     Stage("shared,paper,evidence,evidence-all,random-late", "0.2,0.4,0.5,0.8"),
+    # And the paper's recipe with its other way to draw routes: a share is common to all tasks.
+    Stage("shared,paper,evidence,evidence-all,random-late,partition", "0.2,0.4,0.5,0.8"),
 )
 
 CELEBA = Comparison("celeba-40", "celeba10k/celeba10k.npz", 90, "44x36", STAGES)
