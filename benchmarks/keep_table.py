@@ -19,7 +19,7 @@ from training.compare.summary import Row
 PART = GeneratedPart("keeps", "python -m benchmarks.keep_table")
 KEEPS = (0.2, 0.4, 0.5, 0.8)
 METHODS = ("evidence", "random-late", "evidence-all", "paper", "partition")
-_MARKS = {"wins": " +", "ties": " =", "loses": "", "": ""}
+_MARKS = {"wins": " +", "ties": " =", "loses": ""}
 
 
 def table(folder: Path = FOLDER) -> str:
@@ -45,15 +45,15 @@ def _lines(compared: Compared) -> list[list[str]]:
         [
             compared.name,
             method,
-            *(_cell(found.get((method, keep)), compared.shared) for keep in KEEPS),
+            *(_cell(found.get((method, keep)), compared.interval) for keep in KEEPS),
         ]
         for method in METHODS
         if method in ran
     ]
 
 
-def _cell(row: Row | None, shared: Row) -> str:
-    return shown(row) + ("" if row is None else _MARKS[verdict(row, shared)])
+def _cell(row: Row | None, interval: tuple[float, float]) -> str:
+    return shown(row) + ("" if row is None else _MARKS[verdict(row, interval)])
 
 
 def main(

@@ -39,6 +39,7 @@ class Compared(NamedTuple):
     name: str
     budget_s: float
     shared: Row
+    interval: tuple[float, float]  # of hard sharing's AP
     rows: Sequence[Row]
 
 
@@ -50,7 +51,7 @@ def comparisons(folder: Path) -> Iterator[Compared]:
         shared = next((row for row in rows if row.method == "shared"), None)
         if shared is not None and shared.interval is not None:
             budget = records[0]["asked"]["settings"]["time_limit_s"]
-            yield Compared(cells.parent.name, budget, shared, rows)
+            yield Compared(cells.parent.name, budget, shared, shared.interval, rows)
 
 
 def parts(folder: Path = FOLDER) -> Parts:
@@ -58,11 +59,9 @@ def parts(folder: Path = FOLDER) -> Parts:
     return {PART: table(folder)}
 
 
-def verdict(row: Row, shared: Row) -> str:
+def verdict(row: Row, interval: tuple[float, float]) -> str:
     """Whether ``row`` lies above, within or below hard sharing's interval of AP."""
-    if shared.interval is None:
-        return ""
-    low, high = shared.interval
+    low, high = interval
     return "wins" if _ap(row) > high else "loses" if _ap(row) < low else "ties"
 
 
@@ -74,8 +73,8 @@ def closed(row: Row | None, paper: Row | None, shared: Row) -> str:
 
 
 def _line(compared: Compared) -> list[str]:
-    name, budget_s, shared, rows = compared
-    low, high = shared.interval or (0.0, 0.0)
+    name, budget_s, shared, interval, rows = compared
+    low, high = interval
     evidence, late, every = (
         _at(rows, method, KEEP) for method in ("evidence", "random-late", "evidence-all")
     )
@@ -86,7 +85,7 @@ def _line(compared: Compared) -> list[str]:
         f"{budget_s:g}",
         f"{shown(shared)} ({low:.3f} to {high:.3f})",
         shown(evidence),
-        "" if evidence is None else verdict(evidence, shared),
+        "" if evidence is None else verdict(evidence, interval),
         shown(late),
         shown(paper) + best,
         shown(every),
