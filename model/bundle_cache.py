@@ -133,10 +133,13 @@ def _in_use(directory: Path) -> Iterator[None]:
 
 def _locked(directory: Path) -> int:
     """A descriptor of the directory with a shared lock, made again if it was just removed."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        directory.mkdir(parents=True, exist_ok=True)
+        # Not ``exist_ok``: that looks again what is there, and fails if it was removed meanwhile.
+        with suppress(FileExistsError):
+            directory.mkdir()
         with suppress(FileNotFoundError):
-            descriptor = os.open(directory, os.O_RDONLY)
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
                 if os.path.samestat(os.fstat(descriptor), directory.stat()):
@@ -227,10 +230,12 @@ def _lacks(directory: Path, name: str, entry: FileEntry) -> bool:
 
 
 def _bytes_in(directory: Path) -> int:
+    """The sizes of its files; nothing of what another process removes meanwhile."""
     total = 0
-    for path in directory.glob("*"):
-        with suppress(OSError):  # removed by another process
-            total += path.stat().st_size
+    with suppress(FileNotFoundError), os.scandir(directory) as files:
+        for file in files:
+            with suppress(FileNotFoundError):
+                total += file.stat().st_size
     return total
 
 

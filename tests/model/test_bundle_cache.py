@@ -195,6 +195,53 @@ def test_a_bundle_removed_while_it_is_opened_is_made_again(
     assert store.asked == ["a", "b"]
 
 
+def test_a_bundle_removed_just_after_it_was_found_is_made_again(
+    cache: BundleCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = fetch(cache)
+    mkdir = os.mkdir
+
+    def removed_after(path: Path, mode: int = 0o777) -> None:
+        try:
+            mkdir(path, mode)
+        except FileExistsError:
+            if Path(path) == directory:
+                monkeypatch.undo()
+                shutil.rmtree(directory)
+            raise
+
+    monkeypatch.setattr(os, "mkdir", removed_after)
+    store = Store()
+    assert fetch(cache, store=store) == directory
+    assert store.asked == ["a", "b"]
+
+
+def test_a_bundle_removed_while_room_is_made_takes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = BundleCache(tmp_path, 150)  # room for one
+    other = fetch(cache, b"other")
+    scandir = os.scandir
+
+    def removed_first(path: Path) -> Any:
+        if Path(path) == other:
+            monkeypatch.undo()
+            shutil.rmtree(other)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", removed_first)
+    assert fetch(cache) != other
+    assert not other.exists()
+
+
+def test_a_file_where_a_bundle_belongs_is_an_error(cache: BundleCache) -> None:
+    directory = fetch(cache)
+    shutil.rmtree(directory)
+    directory.write_text("in the way")
+    with pytest.raises(RepositoryError, match="Not a directory"):
+        fetch(cache)
+
+
 def test_readers_in_many_threads_share_a_small_cache(tmp_path: Path) -> None:
     """Room for three of six, so that bundles are removed and fetched all the time."""
     caches = [BundleCache(tmp_path, 320) for _ in range(3)]
