@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from model.adapters import Adapter, ParallelAdapter, SeriesAdapter
 from model.batch_norm import BatchNorm
@@ -20,6 +19,7 @@ from model.config import AdapterKind, ModulationKind
 from model.modulation import Modulation
 from model.routing_layer import TaskRoutingLayer
 from model.shortcut import Shortcut, ShortcutShape, Skip
+from model.unfilled_layers import UnfilledConv2d
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ class RoutedConv(nn.Module):
         self.shape = shape
         # Left uninitialised: `build` draws the weights, `Bundle.network` loads them. With batch
         # norm a bias would be lost in the mean.
-        self.conv: nn.Conv2d = skip_init(  # type: ignore[no-untyped-call]
-            nn.Conv2d, shape.in_units, shape.units, shape.kernel, stride=shape.stride,
+        self.conv: nn.Conv2d = UnfilledConv2d(
+            shape.in_units, shape.units, shape.kernel, stride=shape.stride,
             padding=shape.kernel // 2, bias=not shape.batch_norm,
         )  # fmt: skip
         self.adapter = _adapter(shape, tasks)

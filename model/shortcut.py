@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from model.batch_norm import BatchNorm
 from model.errors import ConfigError
+from model.unfilled_layers import UnfilledConv2d
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,7 @@ class Shortcut(nn.Module):
         self.conv: nn.Conv2d | None = None
         self.norm: BatchNorm | None = None
         if shape.projected:
-            self.conv = skip_init(  # type: ignore[no-untyped-call]
-                nn.Conv2d, shape.in_units, units, 1, stride=shape.stride, bias=False
-            )
+            self.conv = UnfilledConv2d(shape.in_units, units, 1, stride=shape.stride, bias=False)
             self.norm = BatchNorm(units, norm_rows, own_affine=own_norm)
         narrower = not shape.projected and shape.in_units != units
         self.register_buffer("select", torch.arange(units) if narrower else None)

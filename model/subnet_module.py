@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from model.network import RoutedNetwork
 from model.plan import Cut, Node, NodeFork, make_plan, used_features
+from model.unfilled_layers import UnfilledConv2d, UnfilledLinear
 
 
 class SubnetModule(nn.Module):
@@ -193,17 +193,15 @@ class _Convolution(nn.Module):
 
 def _conv2d(weight: Tensor, bias: Tensor, stride: int) -> nn.Conv2d:
     size = weight.shape[2]
-    conv: nn.Conv2d = skip_init(  # type: ignore[no-untyped-call]
-        nn.Conv2d, weight.shape[1], weight.shape[0], size, stride=stride, padding=size // 2
+    conv: nn.Conv2d = UnfilledConv2d(
+        weight.shape[1], weight.shape[0], size, stride=stride, padding=size // 2
     )
     conv.weight, conv.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
     return conv
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    linear: nn.Linear = skip_init(  # type: ignore[no-untyped-call]
-        nn.Linear, weight.shape[1], weight.shape[0]
-    )
+    linear: nn.Linear = UnfilledLinear(weight.shape[1], weight.shape[0])
     linear.weight = nn.Parameter(weight.detach().clone())
     linear.bias = nn.Parameter(bias.detach().clone())
     return linear
