@@ -135,6 +135,7 @@ class TaskSet(Sequence[Task]):
         self._groups: dict[str, list[int]] = {}
         for position, task in enumerate(self._tasks):
             self._groups.setdefault(task.group, []).append(position)
+        self.max_outputs = max(task.outputs for task in self._tasks)
 
     @overload
     def __getitem__(self, index: int) -> Task: ...
@@ -157,10 +158,6 @@ class TaskSet(Sequence[Task]):
     def groups(self) -> dict[str, list[int]]:
         """Task indices by group, in order of first appearance."""
         return {group: list(members) for group, members in self._groups.items()}
-
-    @property
-    def max_outputs(self) -> int:
-        return max(task.outputs for task in self._tasks)
 
     def position(self, name: str) -> int:
         """Index of the task called ``name``; UnknownTaskError otherwise."""
