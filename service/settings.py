@@ -226,7 +226,7 @@ class Settings(BaseSettings):
     overload_status: Literal["429", "503"] = Field(
         default="429",
         description="status of what is refused for want of room; 503 for load balancers that try "
-        "elsewhere after that one only",
+        "elsewhere after that one only (logs and metrics say 429 all the same)",
     )
     max_queue_rows: int = Field(
         default=8192, ge=1, description="rows that may wait; beyond, 429. Also one request's most"

@@ -117,7 +117,8 @@ def create_app(
     app.include_router(oip.inference_router)
     for routes in (catalogue, admin, health, metrics, playground, oip, oip_repository):
         app.include_router(routes.router)
-    # The last one added is the outermost: id, access log, shield, keys, limits, room, then routing.
+    # The last one added is the outermost: id, status of overload, spans, access log, shield, keys,
+    # limits, room, then routing.
     app.add_middleware(Room, core=core, settings=settings)
     app.add_middleware(
         BodyLimit,
@@ -131,12 +132,12 @@ def create_app(
     if settings.admin_port is not None:
         app.add_middleware(Ports, admin_port=settings.admin_port)
     app.add_middleware(LastAnswer, core=core)
-    if settings.overload_status == "503":
-        app.add_middleware(OverloadStatus)
     app.add_middleware(Shield)
     app.add_middleware(Access, clock=clock, metrics=counts)
     if spans is not None:
         app.add_middleware(Tracing, spans=spans)
+    if settings.overload_status == "503":
+        app.add_middleware(OverloadStatus)
     app.add_middleware(RequestId, clock=clock)
     return app
 

@@ -6,7 +6,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class OverloadStatus:
-    """Sends 503 for every 429: some load balancers try elsewhere after the one only."""
+    """Sends 503 for every 429: some load balancers try elsewhere after the one only.
+
+    Around what logs, counts and traces, which goes on saying 429: to refuse for want of room is no
+    failure, and must not look like one to the alerts.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
