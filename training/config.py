@@ -24,6 +24,7 @@ from model.config import (
     RoutingConfig,
 )
 from model.tasks import Task
+from training.thresholds import Objective
 
 
 def _listed(value: Any) -> Any:
@@ -298,8 +299,9 @@ class TrainSettings(ModelSettings):
         "to what eight or more binary tasks have in common; its scale alone; or nothing. Few "
         "labels move a task little"
     )
-    threshold_objective: Literal["balanced_accuracy", "f1", "accuracy"] = Field(
-        description="what each binary task's threshold maximises on the validation images"
+    threshold_objective: Objective = Field(
+        description="what each binary task's threshold maximises on the validation images; f0.7: "
+        "F-beta with beta 0.7, where recall weighs half as much as precision"
     )
 
     bootstrap_resamples: int = Field(

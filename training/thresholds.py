@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from model.decision import Floats
 from training.sources import MISSING, Labels
 
-Objective = Literal["balanced_accuracy", "f1", "accuracy"]
+Objective = Literal["balanced_accuracy", "accuracy", "f0.5", "f0.7", "f1", "f2"]
+"""``f`` and a number: F-beta, where recall weighs beta squared times as much as precision."""
 DEFAULT = 0.5
 
 
@@ -54,8 +55,9 @@ def _value(
     true_negative = negatives - false_positive
     if objective == "accuracy":
         value = (true_positive + true_negative) / (positives + negatives)
-    elif objective == "f1":
-        value = 2 * true_positive / (true_positive + false_positive + positives)
-    else:
+    elif objective == "balanced_accuracy":
         value = (true_positive / positives + true_negative / negatives) / 2
+    else:
+        weight = float(objective.removeprefix("f")) ** 2
+        value = (1 + weight) * true_positive / (true_positive + false_positive + weight * positives)
     return value

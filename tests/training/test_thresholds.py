@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,16 +12,20 @@ from hypothesis import strategies as st
 from training.sources import MISSING
 from training.thresholds import Objective, choose_threshold
 
-OBJECTIVES: tuple[Objective, ...] = ("balanced_accuracy", "f1", "accuracy")
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 
 
 def value(said: np.ndarray, truth: np.ndarray, objective: Objective) -> float:
     hits = float((said & truth).sum())
     if objective == "accuracy":
         return float((said == truth).mean())
-    if objective == "f1":
-        return 2 * hits / float(said.sum() + truth.sum())
-    return (hits / float(truth.sum()) + float((~said & ~truth).sum()) / float((~truth).sum())) / 2
+    if objective == "balanced_accuracy":
+        specificity = float((~said & ~truth).sum()) / float((~truth).sum())
+        return (hits / float(truth.sum()) + specificity) / 2
+    if not hits:
+        return 0.0
+    precision, recall, beta = hits / said.sum(), hits / truth.sum(), float(objective[1:])
+    return float((1 + beta**2) * precision * recall / (beta**2 * precision + recall))
 
 
 @given(
@@ -65,6 +71,13 @@ def test_objectives_differ_where_positives_are_rare() -> None:
     labels = np.array([0] * 99 + [1] * 4, np.int16)
     assert choose_threshold(scores, labels, "balanced_accuracy") < 0.3
     assert choose_threshold(scores, labels, "accuracy") > 0.3
+
+
+def test_the_smaller_beta_is_the_more_precision_counts() -> None:
+    scores = np.repeat(np.array([0.9, 0.6, 0.2, 0.1], np.float32), [3, 6, 6, 10])
+    labels = np.repeat(np.array([1, 1, 0, 1, 0], np.int16), [3, 3, 3, 2, 14])
+    chosen = [choose_threshold(scores, labels, one) for one in ("f0.5", "f1", "f2")]
+    assert chosen == pytest.approx([0.75, 0.4, 0.15])
 
 
 @pytest.mark.parametrize("labels", [[0, 0], [1, 1], [MISSING, MISSING], [1, MISSING], []])

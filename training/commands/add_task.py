@@ -11,6 +11,7 @@ from rich.console import Console
 
 from training.commands.arguments import Data, Name, ParentVersion, RepositoryRoot
 from training.messages import say
+from training.thresholds import Objective
 
 
 def add_task_command(
@@ -52,8 +53,7 @@ def add_task_command(
         typer.Option(help="default: as the model was"),
     ] = None,
     threshold_objective: Annotated[
-        Literal["balanced_accuracy", "f1", "accuracy"] | None,
-        typer.Option(help="default: as the model's"),
+        Objective | None, typer.Option(help="default: as the model's")
     ] = None,
     max_unreadable_share: Annotated[
         float, typer.Option(min=0, max=1, help="share of the images that may be unreadable")
