@@ -37,6 +37,8 @@ PROBE_EVERY_S = 0.02
 PROBE_FOR_S = 5.0
 MEMORY_EVERY_S = 0.5
 SENSIBLE_RETRY_S = (1, 30)
+# More than are ever unanswered: it is the service that must keep arrivals from waiting.
+CONNECTIONS = 8192
 
 
 class MemoryWatch:
@@ -120,7 +122,12 @@ def main(
 
         async def overload() -> Run:
             found = await open_loop(
-                server.port, prepared, factor * capacity / rows, seconds, at_end=start_probes
+                server.port,
+                prepared,
+                factor * capacity / rows,
+                seconds,
+                connections=CONNECTIONS,
+                at_end=start_probes,
             )
             await asyncio.gather(*tasks_running)
             return found
