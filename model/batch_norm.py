@@ -7,7 +7,7 @@ statistics per task does, and costs nothing to serve because it folds into the t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -97,6 +97,35 @@ class BatchNorm(nn.Module):
         out = normalise(x, mean, var, weight, bias, training=True, momentum=momentum, eps=self.eps)
         self.running_mean[row, columns] = mean
         self.running_var[row, columns] = var
+        return out
+
+    def forward_side_by_side(self, x: Tensor, rows: Sequence[int], units: Tensor) -> Tensor:
+        """:meth:`forward_units` of several rows, each its own, in one operation.
+
+        Args:
+            x: [N, G * n, H, W], row by row.
+            units: int64 [G, n], which channels each row has there.
+        """
+        row = torch.tensor(rows, device=x.device).repeat_interleave(units.shape[1])
+        columns = units.flatten()
+        affine = (self.weight, self.bias)
+        weight, bias = (p[row, columns] if self.own_affine else p[columns] for p in affine)
+        mean, var = self.running_mean[row, columns], self.running_var[row, columns]
+        one_value = x.numel() == x.shape[1] and self.over_processes is None
+        if not self.training or self.frozen or one_value:
+            return F.batch_norm(x, mean, var, weight, bias, training=False, eps=self.eps)
+        self.batches_seen[list(rows)] += 1
+        share = torch.full_like(mean, self.momentum or 1.0)
+        if self.momentum is None:
+            share /= self.batches_seen[row]
+        batch_mean, batch_var = torch.zeros_like(mean), torch.zeros_like(var)
+        normalise = self.over_processes or F.batch_norm
+        # With a momentum of one the batch's own statistics come out; rows may average differently.
+        out = normalise(
+            x, batch_mean, batch_var, weight, bias, training=True, momentum=1.0, eps=self.eps
+        )
+        self.running_mean[row, columns] = mean.lerp(batch_mean, share)
+        self.running_var[row, columns] = var.lerp(batch_var, share)
         return out
 
     def scale_shift(self, row: int) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ task's route is that of the sum; an adapter (:mod:`model.adapters`) belongs to t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,8 +18,10 @@ from model.adapters import Adapter, ParallelAdapter, SeriesAdapter
 from model.batch_norm import BatchNorm
 from model.config import AdapterKind, ModulationKind
 from model.modulation import Modulation
+from model.route_tree import Branch, unit_table
 from model.routing_layer import TaskRoutingLayer
 from model.shortcut import Shortcut, ShortcutShape, Skip
+from model.small_maps import convolve
 from model.unfilled_layers import UnfilledConv2d
 
 
@@ -184,6 +187,33 @@ class RoutedConv(nn.Module):
             z = self.modulation.forward_units(z, row, out_units)
         if self.shortcut is not None and skip is not None:
             z = z + self.shortcut.forward_units(skip, out_units, row)
+        return self._activate(z)
+
+    @property
+    def runs_side_by_side(self) -> bool:
+        """Whether :meth:`forward_side_by_side` knows all that this layer does."""
+        own_statistics = self.norm is None or self.norm.per_task
+        extra = self.adapter or self.modulation or self.shape.begins_block
+        return self.shape.plain and own_statistics and not extra
+
+    def forward_side_by_side(self, x: Tensor, branches: Sequence[Branch]) -> Tensor:
+        """:meth:`forward_units` of several branches of equal sizes at once, on small maps.
+
+        Args:
+            x: [N, input units of the first branch, then of the next, ..., H, W], where
+                :func:`model.small_maps.is_small`.
+
+        Returns:
+            [N, output units of the first branch, then of the next, ..., H', W'].
+        """
+        inputs, outputs = self.shape.in_units, self.shape.units
+        in_units = unit_table([branch.in_units for branch in branches], inputs, x.device)
+        out_units = unit_table([branch.out_units for branch in branches], outputs, x.device)
+        z = convolve(x, self.conv.weight, in_units, out_units)
+        if self.conv.bias is not None:
+            z = z + self.conv.bias[out_units.flatten(), None, None]
+        if self.norm is not None:
+            z = self.norm.forward_side_by_side(z, [branch.row for branch in branches], out_units)
         return self._activate(z)
 
     def _activate(self, x: Tensor) -> Tensor:

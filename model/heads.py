@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.route_tree import unit_table
 from model.tasks import TaskSet
 
 
@@ -85,6 +86,48 @@ class TaskHeads(nn.Module):
             features = F.relu(F.linear(features, *embed))
         return F.linear(features, weight, bias)
 
+    def forward_tasks(
+        self, features: Mapping[int, tuple[Tensor, Tensor | None]]
+    ) -> dict[int, Tensor]:
+        """:meth:`forward_features` of many tasks; in training, heads of equal shape in one
+        operation.
+
+        Not in evaluation: in one operation with later tasks, the answers of those that a model had
+        before them would change in their last bits.
+
+        Args:
+            features: by task, [N, n] and which they are (int64 [n], None: all).
+        """
+        if not self.training:
+            return {
+                task: self.forward_features(x, task, used) for task, (x, used) in features.items()
+            }
+        alike: dict[tuple[int, int], list[int]] = {}
+        for task, (x, _) in features.items():
+            alike.setdefault((self.outputs[task], x.shape[1]), []).append(task)
+        return {
+            task: logits
+            for tasks in alike.values()
+            for task, logits in zip(tasks, self._stacked(tasks, features), strict=True)
+        }
+
+    def _stacked(
+        self, tasks: list[int], features: Mapping[int, tuple[Tensor, Tensor | None]]
+    ) -> Sequence[Tensor]:
+        """Logits [N, outputs] of tasks with equally many outputs and features."""
+        first = features[tasks[0]][0]
+        shared = all(features[task][0] is first for task in tasks)
+        x = first if shared else torch.stack([features[task][0] for task in tasks])
+        used = [features[task][1] for task in tasks]
+        every = all(units is None for units in used)
+        columns = None if every else unit_table(used, x.shape[-1], x.device)
+        if self.embed_weight is not None and self.embed_bias is not None:
+            embed = _taken(self.embed_weight[tasks], columns)
+            x, columns = F.relu(_products(x, embed, self.embed_bias[tasks])), None
+        rows = self.logit_rows[tasks, : self.outputs[tasks[0]]]  # [tasks, outputs]
+        logits = _products(x, _taken(self.weight[rows], columns), self.bias[rows])
+        return logits.unbind()
+
     def parts(
         self, task: int, used: Tensor | None
     ) -> tuple[tuple[Tensor, Tensor] | None, Tensor, Tensor]:
@@ -109,3 +152,16 @@ class TaskHeads(nn.Module):
 
     def _slice(self, task: int) -> slice:
         return slice(self.starts[task], self.starts[task] + self.outputs[task])
+
+
+def _taken(weight: Tensor, columns: Tensor | None) -> Tensor:
+    """[tasks, outputs, features] -> [tasks, outputs, n], each task's own ``columns`` of its."""
+    return weight if columns is None else torch.take_along_dim(weight, columns[:, None], dim=2)
+
+
+def _products(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """[N, n] that all tasks read, or [tasks, N, n] -> [tasks, N, outputs]."""
+    if x.ndim == 3:
+        return torch.baddbmm(bias[:, None], x, weight.mT)
+    found = F.linear(x, weight.flatten(0, 1), bias.flatten())
+    return found.view(len(x), *bias.shape).transpose(0, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,9 +14,19 @@ from model.backbones import layer_shapes
 from model.config import ModelConfig, RoutingConfig
 from model.conv_layer import LayerShape, RoutedConv
 from model.heads import TaskHeads
-from model.route_tree import Branch, LayerRoutes, layer_routes, moved, route_tree
+from model.route_tree import (
+    Branch,
+    Fork,
+    LayerRoutes,
+    alike,
+    layer_routes,
+    moved,
+    route_tree,
+    unit_table,
+)
 from model.routes import check_routes, draw_routes, first_of_stream, placeholder_routes
 from model.shortcut import Skip
+from model.small_maps import is_small
 from model.task_network import TaskNetwork
 
 _CACHED_TREES = 64
@@ -90,10 +100,7 @@ class RoutedNetwork(TaskNetwork):
             if domain not in inputs:
                 inputs[domain] = self.normalise(images, branch.tasks[0])
             self._walk(branch, inputs[domain], None, found)
-        logits: dict[int, Tensor] = {}
-        for task in dict.fromkeys(tasks):
-            features, used = found[self.computed_by[task]]
-            logits[task] = self.heads.forward_features(features, task, used)
+        logits = self.heads.forward_tasks({task: found[self.computed_by[task]] for task in tasks})
         return [logits[task] for task in tasks]
 
     def _walk(
@@ -108,12 +115,39 @@ class RoutedNetwork(TaskNetwork):
         if layer.shape.begins_block:
             skip = Skip(x, branch.in_units)
         x = layer.forward_units(x, branch.in_units, branch.out_units, branch.row, skip)
-        for fork in branch.forks:
+        for forks in self._groups(branch, x):
+            if len(forks) > 1:
+                self._walk_side_by_side(forks, x, found)
+                continue
+            [fork] = forks
             used = x if fork.select is None else x.index_select(1, fork.select)
             for below in fork.branches:
                 self._walk(below, used, skip, found)
             if not fork.branches:
                 found |= dict.fromkeys(fork.tasks, (used.mean(dim=(2, 3)), fork.units))
+
+    def _groups(self, branch: Branch, x: Tensor) -> Iterable[Sequence[Fork]]:
+        """The forks of a branch, whose output is ``x``; those that can run side by side together.
+
+        In training only, like heads (:meth:`model.heads.TaskHeads.forward_tasks`).
+        """
+        below = list(self.layers)[branch.layer + 1 :]
+        if self.training and is_small(x) and all(layer.runs_side_by_side for layer in below):
+            return alike(branch.forks)
+        return ((fork,) for fork in branch.forks)
+
+    def _walk_side_by_side(
+        self, forks: Sequence[Fork], x: Tensor, found: dict[int, tuple[Tensor, Tensor | None]]
+    ) -> None:
+        """:meth:`_walk` behind forks whose chains have equal sizes."""
+        selected = unit_table([fork.select for fork in forks], x.shape[1], x.device)
+        x = x.index_select(1, selected.flatten())
+        for branches in zip(*(fork.chain() for fork in forks), strict=True):
+            x = self.layers[branches[0].layer].forward_side_by_side(x, branches)
+        pooled = x.mean(dim=(2, 3)).view(len(x), len(forks), -1).unbind(1)
+        for fork, features in zip(forks, pooled, strict=True):
+            used = fork.chain()[-1].forks[0].units
+            found |= dict.fromkeys(fork.tasks, (features, used))
 
     def run(
         self, x: Tensor, layers: range, task: int, in_units: Tensor | None = None

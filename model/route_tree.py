@@ -52,6 +52,42 @@ class Fork:
     select: Tensor | None  # int64: positions of ``units`` in the branch's output, None for all
     branches: tuple[Branch, ...]  # the next layer; empty behind the last, where the heads follow
 
+    def chain(self) -> tuple[Branch, ...]:
+        """The branches below it where its tasks share all of them; empty where they part again, or
+        right behind it."""
+        if not self.branches:
+            return ()
+        found: list[Branch] = []
+        fork: Fork = self
+        while fork.branches:
+            if len(fork.branches) > 1 or len(fork.branches[0].forks) > 1:
+                return ()
+            found.append(fork.branches[0])
+            fork = fork.branches[0].forks[0]
+        return tuple(found)
+
+
+def alike(forks: Iterable[Fork]) -> list[tuple[Fork, ...]]:
+    """Forks with chains of equal sizes together, every other by itself."""
+    found: dict[object, list[Fork]] = {}
+    for fork in forks:
+        sizes = tuple(
+            (branch.layer, _count(branch.in_units), _count(branch.out_units))
+            for branch in fork.chain()
+        )
+        found.setdefault(sizes or fork, []).append(fork)
+    return [tuple(members) for members in found.values()]
+
+
+def _count(units: Tensor | None) -> int | None:
+    return None if units is None else len(units)
+
+
+def unit_table(units: Sequence[Tensor | None], count: int, device: torch.device) -> Tensor:
+    """Equally many units of each, int64 [len(units), n]; None stands for all ``count``."""
+    every = torch.arange(count, device=device)
+    return torch.stack([every if one is None else one for one in units])
+
 
 def route_tree(
     layers: Sequence[LayerRoutes],

@@ -109,7 +109,8 @@ class TowerNetwork(TaskNetwork):
         for task in tasks:
             self._check_task(task)
         features = self._features(images, list(dict.fromkeys(tasks)))
-        return [self.heads.forward_features(features[task], task, None) for task in tasks]
+        logits = self.heads.forward_tasks({task: (features[task], None) for task in tasks})
+        return [logits[task] for task in tasks]
 
     def _features(self, images: Tensor, tasks: Sequence[int]) -> dict[int, Tensor]:
         """By task: pooled features [N, units] of its tower."""

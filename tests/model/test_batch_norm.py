@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -178,3 +180,66 @@ def test_a_shift_of_the_input_is_forgotten() -> None:
     x = torch.randn(8, 3, 4, 4)
     assert torch.allclose(norm(x, 0), norm(3.0 * x + 5.0, 0), atol=1e-4)
     assert torch.allclose(norm(x, 0), F.batch_norm(x, None, None, training=True), atol=1e-5)
+
+
+# --- side by side -----------------------------------------------------------------------------
+
+
+def double(rows: int = 4) -> BatchNorm:
+    """So that equality is sharp."""
+    return make(rows=rows).double()
+
+
+UNITS = torch.tensor([[0, 2], [3, 4], [2, 0]])
+ROWS = (3, 0, 1)
+
+
+def both_ways(norm: BatchNorm, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor], BatchNorm]:
+    """Each row by itself, then all of them at once with a copy of the layer, which is returned."""
+    other = copy.deepcopy(norm)
+    alone = [
+        norm.forward_units(part, row, units)
+        for part, row, units in zip(x, ROWS, UNITS, strict=True)
+    ]
+    together = other.forward_side_by_side(torch.cat(x, dim=1), ROWS, UNITS)
+    return alone, list(together.chunk(len(ROWS), dim=1)), other
+
+
+def inputs(size: int = 3) -> list[Tensor]:
+    return [torch.randn(2 if size > 1 else 1, 2, size, size).double() for _ in ROWS]
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("mode", ["training", "frozen", "evaluation", "one value"])
+def test_rows_side_by_side_are_as_each_alone(momentum: float | None, mode: str) -> None:
+    norm = double().train(mode != "evaluation")
+    norm.momentum, norm.frozen = momentum, mode == "frozen"
+    norm.batches_seen[:] = torch.tensor([0, 1, 2, 5])  # rows average over different counts
+    for _ in range(2):
+        alone, together, other = both_ways(norm, inputs(1 if mode == "one value" else 3))
+        for one, same in zip(alone, together, strict=True):
+            assert torch.allclose(one, same, rtol=1e-12, atol=1e-12)
+        for name, value in norm.state_dict().items():
+            assert torch.allclose(value, other.state_dict()[name], rtol=1e-12, atol=1e-12), name
+
+
+def test_gradients_side_by_side_are_the_sum_of_those_alone() -> None:
+    norm = double().train()
+    x = inputs()
+    alone, together, other = both_ways(norm, x)
+    torch.autograd.backward([part.square().sum() for part in alone])
+    torch.autograd.backward([part.square().sum() for part in together])
+    for one, same in zip(norm.parameters(), other.parameters(), strict=True):
+        assert one.grad is not None
+        assert same.grad is not None
+        assert torch.allclose(one.grad, same.grad, rtol=1e-12, atol=1e-12)
+
+
+def test_rows_side_by_side_with_an_affine_of_their_own() -> None:
+    norm = BatchNorm(5, 4, own_affine=True).double().train()
+    with torch.no_grad():
+        norm.weight.normal_()
+        norm.bias.normal_()
+    alone, together, _ = both_ways(norm, inputs())
+    for one, same in zip(alone, together, strict=True):
+        assert torch.allclose(one, same, rtol=1e-12, atol=1e-12)

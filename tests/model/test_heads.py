@@ -106,3 +106,23 @@ def test_initial_logits_do_not_depend_on_how_many_features_a_task_has(embedding:
         x = torch.zeros(4000, 2000)
         x[:, :count] = torch.randn(4000, count)
         assert 0.4 < float(heads(x, task).detach().std()) < 2.0
+
+
+@pytest.mark.parametrize("embedding", [0, 7])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+def test_heads_of_many_tasks_are_as_each_alone(
+    embedding: int, shared: bool, training: bool
+) -> None:
+    """Some read all features, some their own; of one tensor for all, or of one each."""
+    heads = make(embedding).double().train(training)
+    common = torch.randn(3, FEATURES).double()
+    used = [None, None, torch.tensor([1, 4, 9]), torch.tensor([0, 4, 5]), None]
+    features: dict[int, tuple[Tensor, Tensor | None]] = {}
+    for task, units in enumerate([None] * len(TASKS) if shared else used):
+        own = torch.randn(3, FEATURES if units is None else len(units)).double()
+        features[task] = (common if shared else own, units)
+    found = heads.forward_tasks(features)
+    for task, (x, units) in features.items():
+        assert found[task].shape == (3, TASKS[task].outputs)
+        assert torch.allclose(found[task], heads.forward_features(x, task, units), atol=1e-12)

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from model.batch_norm import BatchNorm
 from model.config import ModelConfig, RoutingConfig
 from model.errors import ConfigError
 from model.network import RoutedNetwork, build
+from model.small_maps import convolve
 from model.tasks import Task
 from tests.model.networks import TASKS, make_config, make_network, random_images
 
@@ -141,6 +143,46 @@ def test_several_tasks_at_once_train_like_one_after_the_other(
     by_all = gradients(together, torch.cat([logits.flatten() for logits in found]))
     for name, gradient in by_one.items():
         assert close(by_all[name], gradient, 1e-5 * (1 + float(gradient.abs().max()))), name
+    for layer, reference in zip(together.layers, apart.layers, strict=True):
+        if layer.norm is None or reference.norm is None or not layer.norm.per_task:
+            continue  # what all tasks share is normalised once for them together
+        asked = torch.isin(torch.arange(len(TASKS)), torch.tensor(tasks))[:, None]
+        updated = asked & (torch.ones(layer.shape.units) > 0)
+        if layer.route is not None:
+            updated = asked & layer.route.mask
+        for statistic in ("running_mean", "running_var"):
+            new, expected_new = getattr(layer.norm, statistic), getattr(reference.norm, statistic)
+            assert close(new[updated], expected_new[updated], 1e-7)
+        assert torch.equal(layer.norm.batches_seen, reference.norm.batches_seen)
+
+
+@pytest.mark.parametrize(
+    ("parts", "training", "expected"),
+    [
+        ({}, True, [5]),  # the last layer of five tasks, at once
+        ({}, False, []),
+        ({"routing": {"keep": 0.5, "routed_layers": "last:2", "modulation": "scale"}}, True, []),
+        ({"backbone": {"width": 0.01, "norm": "batch"}}, True, []),  # statistics one after another
+        ({"preprocess": {"height": 48, "width": 48}}, True, []),  # maps of 3x3
+    ],
+)
+def test_which_tasks_train_side_by_side(
+    monkeypatch: pytest.MonkeyPatch, parts: dict[str, Any], training: bool, expected: list[int]
+) -> None:
+    found: list[int] = []
+
+    def counted(x: Tensor, weight: Tensor, in_units: Tensor, out_units: Tensor) -> Tensor:
+        found.append(len(in_units))
+        return convolve(x, weight, in_units, out_units)
+
+    monkeypatch.setattr("model.conv_layer.convolve", counted)
+    usual: dict[str, Any] = {
+        "backbone": {"width": 0.01, "norm": "batch_per_task"},
+        "routing": {"keep": 0.5, "routed_layers": "last:2"},
+    }
+    network = make_network(**(usual | parts)).train(training)
+    network.forward_tasks(random_images(network, 3), range(len(TASKS)))
+    assert found == expected
 
 
 def test_float32_answers_agree_within_the_promised_tolerance() -> None:

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.route_tree import Branch, Fork, LayerRoutes, layer_routes, moved, route_tree
+from model.route_tree import (
+    Branch,
+    Fork,
+    LayerRoutes,
+    alike,
+    layer_routes,
+    moved,
+    route_tree,
+)
 
 UNITS = 6
 
@@ -159,3 +167,40 @@ def test_trees_are_built_on_the_cpu_and_moved_whole() -> None:
             assert (tensor is None) == (there is None)
             if tensor is not None and there is not None:
                 assert (there.device.type, there.shape) == ("meta", tensor.shape)
+
+
+@FAST
+@given(stacks())
+def test_forks_are_alike_if_equally_large_chains_follow(
+    given: tuple[list[LayerRoutes], list[int]],
+) -> None:
+    for root in route_tree(*given):
+        for branch in root.walk():
+            groups = alike(branch.forks)
+            assert sorted(map(id, branch.forks)) == sorted(
+                id(fork) for group in groups for fork in group
+            )
+            for group in groups:
+                sizes = {
+                    tuple(
+                        (below.layer, len(listed(below.in_units)), len(listed(below.out_units)))
+                        for below in fork.chain()
+                    )
+                    for fork in group
+                }
+                assert len(sizes) == 1
+                assert len(group) == 1 or sizes != {()}
+
+
+def test_a_chain_ends_at_the_heads_and_never_parts() -> None:
+    routes = torch.tensor([[True] * 3 + [False] * 3, [False] * 3 + [True] * 3])
+    layers = [LayerRoutes(UNITS, routes, False), LayerRoutes(UNITS, routes, True)]
+    [root] = route_tree(layers, [0, 1])
+    assert [[below.layer for below in fork.chain()] for fork in root.forks] == [[1], [1]]
+    assert [len(group) for group in alike(root.forks)] == [2]
+    [below] = root.forks[0].branches
+    assert below.forks[0].chain() == ()
+
+    late = [LayerRoutes(UNITS, None, False), *layers]
+    [root] = route_tree(late, [0, 1])
+    assert root.forks[0].chain() == ()  # its tasks part behind the next layer
