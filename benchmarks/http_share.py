@@ -34,7 +34,9 @@ from model.repository import Repository
 from model.rows import RowBatch
 from model.strategies import make_forward, sample_batch
 
-PICTURES = 8  # in a batch of the engine alone; as many clients ask over HTTP
+PICTURES = 8  # in a batch of the engine alone
+# Over HTTP half of the clients wait while the others' pictures are computed.
+CLIENTS = 2 * PICTURES
 PAUSE_S = 0.5
 
 
@@ -54,6 +56,7 @@ def main(
     keep: float = 0.4,
     routed_layers: str = "all",
     threads: int = 2,
+    clients: Annotated[int, typer.Option(help="Of the closed loop over HTTP.")] = CLIENTS,
     out: Annotated[Path, typer.Option(help="Where results go.")] = RESULTS / "http_share",
 ) -> None:
     """Measure in turn, and write the rounds."""
@@ -69,7 +72,7 @@ def main(
         prepared = prepare(peer, WORKLOADS["all"], server.port, images, spec.task_names)
 
         def over_http() -> float:
-            run = asyncio.run(closed_loop(server.port, prepared, PICTURES, seconds))
+            run = asyncio.run(closed_loop(server.port, prepared, clients, seconds))
             summary = summarise(run)
             if summary.errors:
                 raise SystemExit(f"not every request was answered: {summary.errors}")
@@ -81,7 +84,7 @@ def main(
             if number:  # the first is a warm-up
                 found.append(Round(alone, answered, stolen()))
                 say(f"engine {alone:.0f} rows/s, over HTTP {answered:.0f}: {answered / alone:.3f}")
-    _write(out, spec, found, seconds)
+    _write(out, spec, found, seconds, clients)
 
 
 def _speed(forward: Callable[[RowBatch], Tensor], batch: RowBatch, seconds: float) -> float:
@@ -98,7 +101,9 @@ def _turn(measure: Callable[[], float]) -> float:
     return measure()
 
 
-def _write(out: Path, spec: bundles.BundleSpec, found: list[Round], seconds: float) -> None:
+def _write(
+    out: Path, spec: bundles.BundleSpec, found: list[Round], seconds: float, clients: int
+) -> None:
     ratios = [one.over_http / one.alone for one in found]
     stolen = [one.stolen for one in found if one.stolen is not None]
     report = Report(out, f"What of the engine arrives over HTTP: {spec.model}")
@@ -120,11 +125,14 @@ def _write(out: Path, spec: bundles.BundleSpec, found: list[Round], seconds: flo
     )
     report.text(
         f"Turns of {seconds:g} s. Engine: batches of {PICTURES} pictures, all tasks. HTTP: "
-        f"{PICTURES} clients, each request a JPEG file and all tasks; the load generator runs on "
+        f"{clients} clients, each request a JPEG file and all tasks; the load generator runs on "
         "the same processors. Stolen is the share that the machine's host gave to others: it costs "
         "threads that wait for each other more than it takes."
     )
-    report.write({"bundle": spec.model, "seconds": seconds, "rounds": found, "ratios": ratios})
+    report.write({
+        "bundle": spec.model, "seconds": seconds, "clients": clients, "rounds": found,
+        "ratios": ratios,
+    })  # fmt: skip
     say(f"median ratio {statistics.median(ratios):.3f}; results: {out}/README.md")
 
 

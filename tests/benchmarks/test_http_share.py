@@ -31,7 +31,7 @@ def test_the_report_gives_the_median_of_the_rounds_ratios(tmp_path: Path) -> Non
     spec = BundleSpec(40, 0.4, 64, "all")
 
     rounds = [Round(100.0, 95.0, 0.1), Round(200.0, 180.0, 0.0), Round(50.0, 49.0, None)]
-    http_share._write(tmp_path, spec, rounds, 5.0)
+    http_share._write(tmp_path, spec, rounds, 5.0, clients=16)
 
     assert json.loads((tmp_path / "result.json").read_text())["ratios"] == [0.95, 0.9, 0.98]
     assert "| median | 100 | 95 | 0.95 | 0.05 |" in (tmp_path / "README.md").read_text()
