@@ -53,15 +53,16 @@ def _own_bases(engine: Engine, folder: Path) -> list[str]:
     assert cache is not None
     base, builder = "taskroute-base:test", "taskroute-builder:test"
     if engine.attempt("image", "inspect", base).returncode != 0:
-        archive = subprocess.Popen(["tar", "-C", cache / "base", "-c", "."], stdout=subprocess.PIPE)
-        subprocess.run(
-            ["docker", "import", "-", base],
-            stdin=archive.stdout,
-            env=engine.environment,
-            check=True,
-            capture_output=True,
-        )
-        assert archive.wait() == 0
+        packed = ["tar", "-C", str(cache / "base"), "-c", "."]
+        with subprocess.Popen(packed, stdout=subprocess.PIPE) as archive:
+            subprocess.run(
+                ["docker", "import", "-", base],
+                stdin=archive.stdout,
+                env=engine.environment,
+                check=True,
+                capture_output=True,
+            )
+        assert archive.returncode == 0
     context = folder / "builder"
     arguments = _pip_of_this_machine(context)
     (context / "Dockerfile").write_text(f"FROM {base}\nCOPY files /\n")
