@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,7 +26,7 @@ from model.route_tree import (
 )
 from model.routes import check_routes, draw_routes, first_of_stream, placeholder_routes
 from model.shortcut import Skip
-from model.small_maps import is_small
+from model.small_maps import is_small, most_together
 from model.task_network import TaskNetwork
 
 _CACHED_TREES = 64
@@ -126,15 +126,25 @@ class RoutedNetwork(TaskNetwork):
             if not fork.branches:
                 found |= dict.fromkeys(fork.tasks, (used.mean(dim=(2, 3)), fork.units))
 
-    def _groups(self, branch: Branch, x: Tensor) -> Iterable[Sequence[Fork]]:
-        """The forks of a branch, whose output is ``x``; those that can run side by side together.
+    def _groups(self, branch: Branch, x: Tensor) -> Iterator[Sequence[Fork]]:
+        """The forks of a branch, whose output is ``x``; those that run side by side together.
 
         In training only, like heads (:meth:`model.heads.TaskHeads.forward_tasks`).
         """
         below = list(self.layers)[branch.layer + 1 :]
-        if self.training and is_small(x) and all(layer.runs_side_by_side for layer in below):
-            return alike(branch.forks)
-        return ((fork,) for fork in branch.forks)
+        if not (self.training and is_small(x) and all(one.runs_side_by_side for one in below)):
+            yield from ((fork,) for fork in branch.forks)
+            return
+        for forks in alike(branch.forks):
+            most = most_together(x, max(map(self._pairs, forks[0].chain()), default=1))
+            yield from (forks[start : start + most] for start in range(0, len(forks), most))
+
+    def _pairs(self, branch: Branch) -> int:
+        """Input units times output units of its convolution."""
+        shape = self.layers[branch.layer].shape
+        inputs = shape.in_units if branch.in_units is None else len(branch.in_units)
+        outputs = shape.units if branch.out_units is None else len(branch.out_units)
+        return inputs * outputs
 
     def _walk_side_by_side(
         self, forks: Sequence[Fork], x: Tensor, found: dict[int, tuple[Tensor, Tensor | None]]

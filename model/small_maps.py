@@ -12,11 +12,20 @@ import torch
 from torch import Tensor
 
 _MAX_SIDE = 2
+# Of the matrices of one product: larger ones fall out of the caches, and gain nothing any more.
+_MOST_VALUES = 2**22
 
 
 def is_small(x: Tensor) -> bool:
     """Whether the maps of ``x`` [N, C, H, W] are small enough for :func:`convolve`."""
     return max(x.shape[2:]) <= _MAX_SIDE
+
+
+def most_together(x: Tensor, pairs: int) -> int:
+    """How many convolutions of maps as large as those of ``x`` should be computed at once, of so
+    many pairs of an input and an output unit each."""
+    area = x.shape[2] * x.shape[3]
+    return max(1, _MOST_VALUES // (area * area * pairs))
 
 
 def convolve(x: Tensor, weight: Tensor, in_units: Tensor, out_units: Tensor) -> Tensor:

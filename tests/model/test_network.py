@@ -156,6 +156,25 @@ def test_several_tasks_at_once_train_like_one_after_the_other(
         assert torch.equal(layer.norm.batches_seen, reference.norm.batches_seen)
 
 
+LATE: dict[str, Any] = {
+    "backbone": {"width": 0.01, "norm": "batch_per_task"},
+    "routing": {"keep": 0.5, "routed_layers": "last:2"},
+}
+
+
+@pytest.fixture
+def side_by_side(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tasks each call of :func:`convolve` was for."""
+    found: list[int] = []
+
+    def counted(x: Tensor, weight: Tensor, in_units: Tensor, out_units: Tensor) -> Tensor:
+        found.append(len(in_units))
+        return convolve(x, weight, in_units, out_units)
+
+    monkeypatch.setattr("model.conv_layer.convolve", counted)
+    return found
+
+
 @pytest.mark.parametrize(
     ("parts", "training", "expected"),
     [
@@ -167,22 +186,23 @@ def test_several_tasks_at_once_train_like_one_after_the_other(
     ],
 )
 def test_which_tasks_train_side_by_side(
-    monkeypatch: pytest.MonkeyPatch, parts: dict[str, Any], training: bool, expected: list[int]
+    side_by_side: list[int], parts: dict[str, Any], training: bool, expected: list[int]
 ) -> None:
-    found: list[int] = []
-
-    def counted(x: Tensor, weight: Tensor, in_units: Tensor, out_units: Tensor) -> Tensor:
-        found.append(len(in_units))
-        return convolve(x, weight, in_units, out_units)
-
-    monkeypatch.setattr("model.conv_layer.convolve", counted)
-    usual: dict[str, Any] = {
-        "backbone": {"width": 0.01, "norm": "batch_per_task"},
-        "routing": {"keep": 0.5, "routed_layers": "last:2"},
-    }
-    network = make_network(**(usual | parts)).train(training)
+    network = make_network(**(LATE | parts)).train(training)
     network.forward_tasks(random_images(network, 3), range(len(TASKS)))
-    assert found == expected
+    assert side_by_side == expected
+
+
+def test_no_more_train_side_by_side_than_should(
+    side_by_side: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.small_maps._MOST_VALUES", 2 * 4 * 4)  # two tasks of 4 x 4 units
+    apart, together = (make_network(**LATE).double().train() for _ in range(2))
+    images = random_images(apart, 3)
+    found = together.forward_tasks(images, range(len(TASKS)))
+    assert side_by_side == [2, 2]
+    for task, logits in enumerate(found):
+        assert close(logits, apart(images, task), 1e-7)
 
 
 def test_float32_answers_agree_within_the_promised_tolerance() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.small_maps import convolve, is_small
+from model.small_maps import convolve, is_small, most_together
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (2, 2)])
@@ -35,3 +35,11 @@ def test_it_is_a_convolution_of_each_group_s_units(size: tuple[int, int]) -> Non
 @pytest.mark.parametrize(("size", "small"), [((2, 2), True), ((1, 2), True), ((3, 1), False)])
 def test_which_maps_are_small(size: tuple[int, int], small: bool) -> None:
     assert is_small(torch.zeros(1, 4, *size)) is small
+
+
+def test_wide_layers_are_fewer_at_once_and_never_none() -> None:
+    x = torch.zeros(1, 4, 2, 2)
+    assert most_together(x, 64 * 64) == 64
+    assert most_together(x, 256 * 256) == 4
+    assert most_together(x, 4096 * 4096) == 1
+    assert most_together(torch.zeros(1, 4, 1, 1), 256 * 256) == 64
