@@ -1,7 +1,7 @@
 """The real thing: `python -m service.bulk` on 20,000 images, killed twice; and two Ray workers.
 
-The Ray test needs an interpreter that has Ray: this one (extra ray), or the one that
-TASKROUTE_RAY_PYTHON names; `python -m benchmarks.serving --peers ray` makes build/peers/ray.
+The Ray test needs an interpreter that has Ray Data: this one (extra ray), or the one that
+TASKROUTE_RAY_PYTHON names, where torch and `ray[data]` are installed.
 """
 
 from __future__ import annotations
