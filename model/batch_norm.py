@@ -115,9 +115,10 @@ class BatchNorm(nn.Module):
         if not self.training or self.frozen or one_value:
             return F.batch_norm(x, mean, var, weight, bias, training=False, eps=self.eps)
         self.batches_seen[list(rows)] += 1
-        share = torch.full_like(mean, self.momentum or 1.0)
         if self.momentum is None:
-            share /= self.batches_seen[row]
+            share = 1.0 / self.batches_seen[row].to(mean.dtype)
+        else:
+            share = torch.full_like(mean, self.momentum)
         batch_mean, batch_var = torch.zeros_like(mean), torch.zeros_like(var)
         normalise = self.over_processes or F.batch_norm
         # With a momentum of one the batch's own statistics come out; rows may average differently.

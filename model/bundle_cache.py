@@ -232,9 +232,9 @@ def _lacks(directory: Path, name: str, entry: FileEntry) -> bool:
 def _bytes_in(directory: Path) -> int:
     """The sizes of its files; nothing of what another process removes meanwhile."""
     total = 0
-    with suppress(FileNotFoundError), os.scandir(directory) as files:
+    with suppress(OSError), os.scandir(directory) as files:
         for file in files:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 total += file.stat().st_size
     return total
 

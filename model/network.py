@@ -155,9 +155,8 @@ class RoutedNetwork(TaskNetwork):
         for branches in zip(*(fork.chain() for fork in forks), strict=True):
             x = self.layers[branches[0].layer].forward_side_by_side(x, branches)
         pooled = x.mean(dim=(2, 3)).view(len(x), len(forks), -1).unbind(1)
-        for fork, features in zip(forks, pooled, strict=True):
-            used = fork.chain()[-1].forks[0].units
-            found |= dict.fromkeys(fork.tasks, (features, used))
+        for branch, features in zip(branches, pooled, strict=True):
+            found |= dict.fromkeys(branch.tasks, (features, branch.forks[0].units))
 
     def run(
         self, x: Tensor, layers: range, task: int, in_units: Tensor | None = None

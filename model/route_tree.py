@@ -55,8 +55,6 @@ class Fork:
     def chain(self) -> tuple[Branch, ...]:
         """The branches below it where its tasks share all of them; empty where they part again, or
         right behind it."""
-        if not self.branches:
-            return ()
         found: list[Branch] = []
         fork: Fork = self
         while fork.branches:
