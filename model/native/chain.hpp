@@ -144,12 +144,14 @@ inline void logits(const Head& head, const float* features, int64_t count, float
   std::memcpy(out, result, head.outputs * sizeof(float));
 }
 
-inline void convolve(Team::Session& threads, const Layer& layer, const Activation& from,
-                     const Activation& to, int64_t images) {
+// `next`: the layer that follows, null for the last one.
+inline void convolve(Team::Session& threads, const Layer& layer, const Layer* next,
+                     const Activation& from, const Activation& to, int64_t images) {
   if (to.bordered) clear_border(to, images);
   if (layer.algorithm == kDirect) {
-    const DirectConv layer_work(layer.weight, layer.bias, layer.pool != 0, from, to, images);
-    threads.run(layer_work.units(), layer_work);
+    const float* after = next == nullptr ? nullptr : next->weight;
+    const DirectConv work(layer.weight, layer.bias, after, layer.pool != 0, from, to, images);
+    threads.run(work.units(), work);
     return;
   }
   static thread_local Scratch inputs, weights;
@@ -195,7 +197,7 @@ inline void run_chunk(Team::Session& threads, const Job& job, int64_t start, int
       to = plain(job.out, layer.outputs, height, width);
       to.data += start * to.image;
     }
-    convolve(threads, layer, from, to, number);
+    convolve(threads, layer, i < job.count - 1 ? &layer + 1 : nullptr, from, to, number);
     std::swap(one, two);
     from = to;
   }

@@ -26,7 +26,8 @@ struct Output {
 // W x H outputs of B blocks. S: floats between two pixels of the input. Each is summed over the
 // input channels block by block and over the taps within: always in this order.
 template <int B, int W, int H, int S>
-inline void tile(Input in, const float* weight, const float* bias, Output out) {
+inline void tile(Input in, const float* weight, const float* bias, Output out,
+                 Prefetch& upcoming) {
   Vector sum[B][H * W];
 #pragma GCC unroll 32
   for (int b = 0; b < B; ++b) {
@@ -38,11 +39,15 @@ inline void tile(Input in, const float* weight, const float* bias, Output out) {
   for (int first = 0; first < in.channels; first += S, source += in.block) {
     const int channels = std::min(S, in.channels - first);
     for (int tap = 0; tap < 9; ++tap) {
+      upcoming.piece();
       const float* x = source + tap / 3 * in.row + tap % 3 * S;
       for (int c = 0; c < channels; ++c, ++x, weight += B * V) {
         Vector w[B];
 #pragma GCC unroll 32
-        for (int b = 0; b < B; ++b) w[b] = load(weight + b * V);
+        for (int b = 0; b < B; ++b) {
+          w[b] = load(weight + b * V);
+          prefetch(weight + b * V + kAhead);
+        }
 #pragma GCC unroll 32
         for (int i = 0; i < H * W; ++i) {
           const float value = x[i / W * in.row + i % W * S];
@@ -68,23 +73,25 @@ inline void tile(Input in, const float* weight, const float* bias, Output out) {
 
 // One stripe of H rows in tiles of W; the last tile is moved back into the row.
 template <int B, int W, int H, int S>
-void stripe(int width, Input in, const float* weight, const float* bias, Output out) {
+void stripe(int width, Input in, const float* weight, const float* bias, Output out,
+            Prefetch& upcoming) {
   for (int x = 0; x < width; x += W) {
     const int at = std::min(x, width - W);
     Input from = in;
     Output to = out;
     from.data += static_cast<int64_t>(at) * S;
     to.data += at * out.pixel;
-    tile<B, W, H, S>(from, weight, bias, to);
+    tile<B, W, H, S>(from, weight, bias, to, upcoming);
   }
 }
 
 // `height` rows of any width, with the tile that suits it.
 template <int B, int S>
-void rows(int width, int height, Input in, const float* weight, const float* bias, Output out) {
+void rows(int width, int height, Input in, const float* weight, const float* bias, Output out,
+          Prefetch upcoming) {
   auto stripes = [&](auto wide, auto tall) {
     constexpr int W = decltype(wide)::value, H = decltype(tall)::value;
-    stripe<B, W, H, S>(width, in, weight, bias, out);
+    stripe<B, W, H, S>(width, in, weight, bias, out, upcoming);
     in.data += H * in.row;
     out.data += H * out.row;
     height -= H;
@@ -131,9 +138,11 @@ inline void pool_row(const float* band, int64_t band_row, int width, float* out,
 // One layer on several images; the work is in units of a group of output blocks and a band of rows.
 class DirectConv {
  public:
-  DirectConv(const float* weight, const float* bias, bool pool, const Activation& from,
-             const Activation& to, int64_t images)
-      : weight_(weight), bias_(bias), pool_(pool), from_(from), to_(to), images_(images),
+  // `next_layer`: its weights, null if there is none.
+  DirectConv(const float* weight, const float* bias, const float* next_layer, bool pool,
+             const Activation& from, const Activation& to, int64_t images)
+      : weight_(weight), bias_(bias), next_layer_(next_layer), pool_(pool), from_(from), to_(to),
+        images_(images),
         groups_(blocks_of(to.channels)),
         // Two rows at a time where a pool or a narrow map wants them.
         step_(pool || from.width < kPixels ? 2 : 1),
@@ -164,22 +173,36 @@ class DirectConv {
     const Input in{from_.at(image, 0, y - 1, -1), from_.row, from_.block, from_.channels};
     const float* weight = weight_ + block * V * 9 * from_.channels;
     const float* bias = bias_ + block * V;
+    const Prefetch upcoming = after<B>(block, image * bands_ + band, count);
     const int last = to_.lanes(block + B - 1);
     if (!pool_) {
       rows<B, S>(from_.width, count, in, weight, bias,
-                 {to_.at(image, block, y, 0), to_.pixel, to_.row, to_.block, last});
+                 {to_.at(image, block, y, 0), to_.pixel, to_.row, to_.block, last}, upcoming);
       return;
     }
     static thread_local Scratch scratch;
     const int64_t row = static_cast<int64_t>(from_.width) * V;
     float* two = scratch.get(B * 2 * row);
-    rows<B, S>(from_.width, count, in, weight, bias, {two, V, row, 2 * row, V});
+    rows<B, S>(from_.width, count, in, weight, bias, {two, V, row, 2 * row, V}, upcoming);
     for (int b = 0; b < B; ++b)
       pool_row(two + b * 2 * row, row, from_.width, to_.at(image, block + b, band, 0), to_.pixel,
                to_.lanes(block + b));
   }
 
-  const float *weight_, *bias_;
+  // A band's share of the weights that its group's thread reads next.
+  template <int B>
+  Prefetch after(int64_t block, int64_t band, int rows) const {
+    const int64_t size = static_cast<int64_t>(B) * V * 9 * from_.channels;
+    const bool last = block + B == blocks_of(to_.channels);
+    const float* next = last ? next_layer_ : weight_ + block * V * 9 * from_.channels + size;
+    if (next == nullptr) return {nullptr, 0};
+    const int64_t tiles = (rows * from_.width + kPixels - 1) / kPixels;
+    const int64_t pieces = tiles * 9 * ((from_.channels + V - 1) / V), bands = images_ * bands_;
+    return {next + size * band / bands,
+            static_cast<int>((size / bands / kLine + pieces - 1) / pieces)};
+  }
+
+  const float *weight_, *bias_, *next_layer_;
   const bool pool_;
   const Activation from_, to_;
   const int64_t images_;

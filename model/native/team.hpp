@@ -68,13 +68,20 @@ class Team {
   }
 
  private:
+  // Units that are one thread's before they are the others'.
+  struct alignas(64) Part {
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+  };
+
   static constexpr int kMost = 64;
   static constexpr int kSpins = 2000;
   // state_: the number of the piece of work, whether it is open, and how many helpers are in it.
   static constexpr uint64_t kOpen = 1 << 15, kCount = kOpen - 1, kNext = 1 << 16;
 
   void begin(int helpers) {
-    for (; size_ < helpers; ++size_) helpers_[size_] = std::thread([this] { help(); });
+    for (; size_ < helpers; ++size_)
+      helpers_[size_] = std::thread([this, own = size_ + 1] { help(own); });
     {
       std::lock_guard<std::mutex> lock(mutex_);
       active_.store(true);
@@ -85,35 +92,45 @@ class Team {
   void end() { active_.store(false); }
 
   void share(int64_t units, const void* context, void (*call)(const void*, int64_t)) {
-    units_ = units;
-    grain_ = std::max<int64_t>(1, units / (16 * (size_ + 1)));
+    const int parts = size_ + 1;
+    for (int part = 0; part < parts; ++part) {
+      parts_[part].next.store(units * part / parts);
+      parts_[part].end = units * (part + 1) / parts;
+    }
+    grain_ = std::max<int64_t>(1, units / (16 * parts));
     context_ = context;
     call_ = call;
-    next_.store(0);
     failed_.store(false);
     state_.store((state_.load() / kNext + 1) * kNext | kOpen);
-    take();
+    take(0);
     state_.fetch_and(~kOpen);
     for (int spin = 0; (state_.load(std::memory_order_acquire) & kCount) != 0; ++spin)
       spin < kSpins ? _mm_pause() : std::this_thread::yield();
     if (failed_.load()) throw std::bad_alloc();
   }
 
-  void take() {
+  // A thread's own part first, then what is left of the others': neighbouring units read the same
+  // weights, and on their way to a core those are most of a small batch's work.
+  void take(int own) {
+    const int parts = size_ + 1;
+    for (int i = 0; i < parts; ++i) take_from(parts_[(own + i) % parts]);
+  }
+
+  void take_from(Part& part) {
     for (;;) {
-      const int64_t start = next_.fetch_add(grain_);
-      if (start >= units_) return;
-      const int64_t end = std::min(units_, start + grain_);
+      const int64_t start = part.next.fetch_add(grain_);
+      if (start >= part.end) return;
+      const int64_t end = std::min(part.end, start + grain_);
       try {
         for (int64_t unit = start; unit < end; ++unit) call_(context_, unit);
       } catch (const std::bad_alloc&) {
         failed_.store(true);
-        next_.store(units_);
+        return;
       }
     }
   }
 
-  void help() {
+  void help(int own) {
     uint64_t done = 0;  // the piece of work last taken part in
     int idle = 0;
     while (!stop_.load()) {
@@ -121,7 +138,7 @@ class Team {
       if ((state & kOpen) != 0 && state / kNext != done) {
         if (!state_.compare_exchange_weak(state, state + 1)) continue;
         done = state / kNext;
-        take();
+        take(own);
         state_.fetch_sub(1, std::memory_order_release);
         idle = 0;
       } else if (++idle < kSpins) {
@@ -141,11 +158,11 @@ class Team {
   std::thread helpers_[kMost];
   int size_ = 0;
   std::atomic<bool> stop_{false}, active_{false}, failed_{false};
-  int64_t units_ = 0, grain_ = 1;
+  int64_t grain_ = 1;
   void (*call_)(const void*, int64_t) = nullptr;
   const void* context_ = nullptr;
   alignas(64) std::atomic<uint64_t> state_{0};
-  alignas(64) std::atomic<int64_t> next_{0};
+  Part parts_[kMost];
 };
 
 }  // namespace

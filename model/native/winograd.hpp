@@ -76,7 +76,10 @@ inline void products(const float* x, int64_t block, int channels, const float* w
     for (int c = 0; c < count; ++c, weight += B * V) {
       Vector w[B];
 #pragma GCC unroll 32
-      for (int b = 0; b < B; ++b) w[b] = load(weight + b * V);
+      for (int b = 0; b < B; ++b) {
+        w[b] = load(weight + b * V);
+        prefetch(weight + b * V + kAhead);
+      }
 #pragma GCC unroll 32
       for (int i = 0; i < P; ++i) {
         const float value = x[i * V + c];
