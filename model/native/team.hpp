@@ -113,7 +113,7 @@ class Team {
   // weights, and on their way to a core those are most of a small batch's work.
   void take(int own) {
     const int parts = size_ + 1;
-    for (int i = 0; i < parts; ++i) take_from(parts_[(own + i) % parts]);
+    for (int i = 0; i < parts && !failed_.load(); ++i) take_from(parts_[(own + i) % parts]);
   }
 
   void take_from(Part& part) {

@@ -19,7 +19,7 @@ constexpr float kA = 0.625f, kB = 1.5f;
 constexpr float kA2 = kA * kA, kB2 = kB * kB;
 
 // Tiles whose products one thread computes before transforming them back: their sums fit its cache.
-constexpr int64_t kRun = 3 * kPixels;
+constexpr int64_t kRun = 4 * kPixels;
 
 inline int64_t winograd_tiles(int64_t height, int64_t width) {
   return (height + kSide - 1) / kSide * ((width + kSide - 1) / kSide);
