@@ -22,10 +22,11 @@ def test_the_ratio_is_the_median_of_the_rounds(tmp_path: Path) -> None:
         "triton",
         {"all": {"ours": ours, "triton": other}},
         6.0,
+        starts=1,
     )
 
     assert (
-        "| all | 1x2 | 100 | 100 | 1.5 | 0.90 to 2.00 | 2.98 | 2 |"
+        "| all | 1x2 | 1x2 | 100 | 100 | 1.5 | 0.90 to 2.00 | 2.98 | 2 |"
         in (tmp_path / "README.md").read_text()
     )
     found = json.loads((tmp_path / "result.json").read_text())["workloads"]["all"]
