@@ -189,15 +189,16 @@ class DirectConv {
                to_.lanes(block + b));
   }
 
-  // A band's share of the weights that its group's thread reads next.
+  // A band's share of the weights that its group's thread reads next: the next group's, as many as its
+  // own, or the next layer's. There is a piece for each tap of each block of inputs of each tile.
   template <int B>
   Prefetch after(int64_t block, int64_t band, int rows) const {
-    const int64_t size = static_cast<int64_t>(B) * V * 9 * from_.channels;
     const bool last = block + B == blocks_of(to_.channels);
-    const float* next = last ? next_layer_ : weight_ + block * V * 9 * from_.channels + size;
+    const float* next = last ? next_layer_ : weight_ + (block + B) * V * 9 * from_.channels;
     if (next == nullptr) return {nullptr, 0};
+    const int64_t size = static_cast<int64_t>(B) * V * 9 * from_.channels;
     const int64_t tiles = (rows * from_.width + kPixels - 1) / kPixels;
-    const int64_t pieces = tiles * 9 * ((from_.channels + V - 1) / V), bands = images_ * bands_;
+    const int64_t pieces = tiles * 9 * blocks_of(from_.channels), bands = images_ * bands_;
     return {next + size * band / bands,
             static_cast<int>((size / bands / kLine + pieces - 1) / pieces)};
   }
