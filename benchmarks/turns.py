@@ -38,7 +38,7 @@ PICTURES = 64
 LOAD = 0.6  # of the slower one's capacity
 OUR_LAYOUTS = {"all": (1, 2), "zipf": (2, 1)}
 PEER_LAYOUT = (1, 2)
-"""Copies x threads in which each is fastest, by ``benchmarks.serving``."""
+"""Copies x threads in which ours, and Triton and MLServer, are fastest: ``benchmarks.serving``."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Turns:
 
 def main(
     peer: Annotated[str, typer.Option(help=f"Of: {', '.join(PEERS)}.")] = "triton",
-    seconds: Annotated[float, typer.Option(help="Of each turn.")] = 6.0,
+    seconds: Annotated[float, typer.Option(help="Of each turn.")] = 5.0,
     starts: Annotated[int, typer.Option(help="How often both are started.")] = 4,
     rounds: Annotated[int, typer.Option(help="From each start.")] = 2,
     image_size: int = 64,
